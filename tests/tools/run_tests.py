@@ -1,0 +1,217 @@
+"""Runs the tests and counts them: the unit programs, then pytest once for each I/O engine.
+
+The last line is `N passed, N failed`, with `, N skipped` when something was skipped; the exit
+status is 0 when nothing failed. A program that crashes or hangs counts as one failure.
+"""
+
+import argparse
+import concurrent.futures
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ENGINES = ["io_uring", "epoll"]
+UNIT_SECONDS = 300
+SYS_IO_URING_SETUP = 425
+SINGLE_ISSUER_DEFER_TASKRUN = 1 << 12 | 1 << 13  # what the engine asks for (Linux 6.1)
+
+
+class Counts:
+    def __init__(self, passed=0, failed=0, skipped=0):
+        self.passed = passed
+        self.failed = failed
+        self.skipped = skipped
+
+    def add(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+    def __str__(self):
+        text = "%d passed, %d failed" % (self.passed, self.failed)
+        return text + (", %d skipped" % self.skipped if self.skipped else "")
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def test_environment(builddir):
+    """What both kinds of tests see. Sanitizer options that the caller has set stay."""
+    environment = dict(os.environ)
+    environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1")
+    environment.setdefault("ASAN_OPTIONS", "detect_leaks=1")
+    environment["PG_DOORMAN_BINARY"] = os.path.join(TOP, builddir, "pg_doorman")
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    return environment
+
+
+def run_group(command, seconds, **options):
+    """Like subprocess.run, but a time-out ends the children of the child, too."""
+    child = subprocess.Popen(command, cwd=TOP, start_new_session=True, **options)
+    try:
+        output, _ = child.communicate(timeout=seconds)
+        return child.returncode, output
+    except subprocess.TimeoutExpired:
+        end_group(child)
+        output, _ = child.communicate()
+        return None, output
+    except BaseException:
+        end_group(child)
+        raise
+
+
+def end_group(child):
+    """First asks, so that a test suite can stop its servers; then insists."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+            child.wait(timeout=20)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
+
+
+# ---- unit --------------------------------------------------------------------------------------
+
+def run_unit_program(path, builddir):
+    """Returns the counts and what there is to print."""
+    name = os.path.basename(path)
+    if not os.path.exists(os.path.join(TOP, path)):
+        return Counts(failed=1), "%-40s was not built" % name
+    started = time.monotonic()
+    status, output = run_group([os.path.join(TOP, path)], UNIT_SECONDS,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, env=test_environment(builddir))
+    text = output.decode(errors="replace")
+    found = re.findall(r"^(\d+) passed, (\d+) failed$", text, re.MULTILINE)
+    counts = Counts(*map(int, found[-1])) if found else Counts()
+    how = str(counts)
+    if status != 0 and counts.failed == 0:
+        counts.failed = 1
+        how += ", then " + describe_status(status)
+    elif not found:
+        counts.failed = 1
+        how = "ended without saying how many tests passed"
+    line = "%-40s %s  (%.1f s)" % (name, how, time.monotonic() - started)
+    return counts, text.rstrip() + "\n" + line if counts.failed else line
+
+
+def describe_status(status):
+    if status is None:
+        return "no end within %d s" % UNIT_SECONDS
+    return "killed by signal %d" % -status if status < 0 else "exit status %d" % status
+
+
+def run_unit(builddir, select):
+    sources = sorted(name for name in os.listdir(os.path.join(TOP, "tests/unit"))
+                     if name.startswith("test_") and name.endswith(".c"))
+    paths = [os.path.join(builddir, "unit", name[:-2]) for name in sources if select in name]
+    say("unit: %d programs" % len(paths))
+    total = Counts()
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for counts, text in pool.map(lambda path: run_unit_program(path, builddir), paths):
+            total.add(counts)
+            say(text)
+    return total
+
+
+# ---- integration -------------------------------------------------------------------------------
+
+def io_uring_refusal():
+    """None when the kernel lets us have the ring that the engine needs, else its reason."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    parameters = (ctypes.c_uint32 * 30)()
+    parameters[2] = SINGLE_ISSUER_DEFER_TASKRUN
+    fd = libc.syscall(SYS_IO_URING_SETUP, 4, parameters)
+    if fd < 0:
+        return os.strerror(ctypes.get_errno())
+    os.close(fd)
+    return None
+
+
+def read_junit(path):
+    """Counts from pytest's report, and None when it wrote none."""
+    try:
+        root = xml.etree.ElementTree.parse(path).getroot()
+    except (FileNotFoundError, xml.etree.ElementTree.ParseError):
+        return None
+    counts = Counts()
+    for case in root.iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            counts.failed += 1
+        elif case.find("skipped") is not None:
+            counts.skipped += 1
+        else:
+            counts.passed += 1
+    return counts
+
+
+def run_engine(engine, options):
+    environment = test_environment(options.builddir)
+    environment["PG_DOORMAN_IO"] = engine
+    environment["PYTHONPATH"] = TOP
+    with tempfile.TemporaryDirectory() as scratch:
+        report = os.path.join(scratch, "report.xml")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                   "--junitxml=" + report, "tests/integration"]
+        if options.select:
+            command += ["-k", options.select]
+        status, _ = run_group(command, options.seconds, stdin=subprocess.DEVNULL,
+                              env=environment)
+        counts = read_junit(report)
+    if status is None:
+        say("integration on %s: no end within %d s" % (engine, options.seconds))
+    if counts is None:
+        return Counts(failed=1)
+    if status != 0 and counts.failed == 0:
+        say("integration on %s: pytest ended with status %s" % (engine, status))
+        counts.failed = 1
+    return counts
+
+
+def run_integration(options):
+    total = Counts()
+    if not os.path.exists(os.path.join(TOP, options.builddir, "pg_doorman")):
+        say("integration: skipped, there is no %s/pg_doorman" % options.builddir)
+        return Counts(skipped=1)
+    for engine in options.engines:
+        refusal = io_uring_refusal() if engine == "io_uring" else None
+        if refusal is not None:
+            say("integration on io_uring: skipped, the kernel refuses the ring: " + refusal)
+            total.skipped += 1
+            continue
+        say("integration on %s" % engine)
+        counts = run_engine(engine, options)
+        say("integration on %s: %s" % (engine, counts))
+        total.add(counts)
+    return total
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Runs the tests and counts them.")
+    add = parser.add_argument
+    add("--builddir", default="build", help="where the programs are")
+    add("--only", choices=["unit", "integration"])
+    add("--engines", default=",".join(ENGINES), type=lambda text: text.split(","))
+    add("--select", default="", help="unit: part of a file name; integration: pytest -k")
+    add("--seconds", default=1200, type=int, help="limit for one run of pytest")
+    options = parser.parse_args()
+
+    total = Counts()
+    if options.only != "integration":
+        total.add(run_unit(options.builddir, options.select))
+    if options.only != "unit":
+        total.add(run_integration(options))
+    say(str(total))
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
