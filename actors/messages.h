@@ -1,0 +1,143 @@
+/* messages.h: everything that actors say to each other, in one table.
+ *
+ * A row is a kind and its fields: U an unsigned number, B a run of bytes. From it follow the
+ * struct, the encoder, the decoder (msgpack, a flat sequence in this order) and the printer.
+ * Numbers that name actors are actor_ids. A decoder ignores values behind those that it knows, so
+ * that fields may be appended.
+ */
+#ifndef ACTORS_MESSAGES_H
+#define ACTORS_MESSAGES_H
+
+#include "runtime/message.h"
+#include "runtime/pack.h"
+
+/* clang-format off */
+#define MESSAGE_KINDS(X)                                                                           \
+    /* session -> pool: a backend, or a place in the queue; answered by LEASE or REFUSED */        \
+    X(POOL_CHECKOUT,  F_U(deadline_us) F_U(ticket))                                                \
+    /* session -> pool: what a login needs to know of the server; answered by POOL_PARAMETERS */   \
+    X(POOL_LOGIN,     F_U(deadline_us) F_U(ticket))                                                \
+    /* session -> pool: its request is off; answered by WITHDRAWN unless answered before */        \
+    X(POOL_WITHDRAW,  F_U(ticket))                                                                 \
+    /* session -> pool: the lease is over; how: enum lease_end; us: how long it was held */        \
+    X(POOL_RETURN,    F_U(backend) F_U(how) F_U(held_us))                                          \
+    /* backend -> pool: logged in, cleaned or checked, and idle */                                 \
+    X(POOL_READY,     F_U(backend))                                                                \
+    /* backend -> pool: could not be opened */                                                     \
+    X(POOL_FAILED,    F_U(backend) F_B(sqlstate) F_B(text) F_U(kind))                              \
+    /* backend -> pool: closed */                                                                  \
+    X(POOL_GONE,      F_U(backend))                                                                \
+    /* watcher -> backend, backend -> pool: the server hung up */                                  \
+    X(BACKEND_HANGUP, F_U(backend))                                                                \
+    X(POOL_PARAMETERS, F_U(ticket) F_B(pairs))                                                     \
+    X(POOL_LEASE,     F_U(ticket) F_U(backend) F_U(waited_us))                                     \
+    X(POOL_REFUSED,   F_U(ticket) F_B(sqlstate) F_B(text))                                         \
+    X(POOL_WITHDRAWN, F_U(ticket))                                                                 \
+    /* daemon, admin -> pool */                                                                    \
+    X(POOL_CONFIGURE, F_U(unused))                                                                 \
+    X(POOL_TICK,      F_U(unused))                                                                 \
+    X(POOL_PAUSE,     F_U(unused))                                                                 \
+    X(POOL_RESUME,    F_U(unused))                                                                 \
+    X(POOL_RECONNECT, F_U(unused))                                                                 \
+    X(POOL_DRAIN,     F_U(unused))                                                                 \
+    /* pool -> backend */                                                                          \
+    X(BACKEND_CLEAN,  F_U(unused))                                                                 \
+    X(BACKEND_CHECK,  F_U(unused))                                                                 \
+    X(BACKEND_CLOSE,  F_B(reason))                                                                 \
+    /* cancelling session -> session, and its answer */                                            \
+    X(SESSION_CANCEL, F_B(secret))                                                                 \
+    X(CANCEL_DONE,    F_U(sent))                                                                   \
+    /* daemon -> session */                                                                        \
+    X(SESSION_DRAIN,  F_U(unused))                                                                 \
+    /* session -> admin, and its answer */                                                         \
+    X(ADMIN_QUERY,    F_B(text) F_B(who))                                                          \
+    X(ADMIN_RESULT,   F_B(bytes))                                                                  \
+    X(DAEMON_RELOAD,  F_U(unused))                                                                 \
+    X(DAEMON_SHUTDOWN, F_U(unused))                                                                \
+    X(DERIVED_KEYS,   F_U(result))
+/* clang-format on */
+
+enum message_kind {
+    MESSAGE_KIND_BEFORE = MESSAGE_KIND_FIRST - 1,
+#define F_U(n)
+#define F_B(n)
+#define X(kind, fields) MSG_##kind,
+    MESSAGE_KINDS(X)
+#undef X
+#undef F_U
+#undef F_B
+        MESSAGE_KIND_END
+};
+
+#define F_U(n) uint64_t n;
+#define F_B(n) struct bytes n;
+#define X(kind, fields) \
+    struct msg_##kind { \
+        fields          \
+    };
+MESSAGE_KINDS(X)
+#undef X
+#undef F_U
+#undef F_B
+
+#define F_U(n) pack_uint(&p_, in_->n);
+#define F_B(n) pack_bin(&p_, in_->n.at, in_->n.len);
+#define X(k, fields)                                                                  \
+    static inline void message_put_##k(struct message *m_, const struct msg_##k *in_) \
+    {                                                                                 \
+        struct packer p_;                                                             \
+                                                                                      \
+        packer_init_fixed(&p_, m_->body, MESSAGE_INLINE);                             \
+        m_->kind = MSG_##k;                                                           \
+        fields m_->len = (uint32_t)p_.len;                                            \
+        if (__builtin_expect(p_.failed, 0)) {                                         \
+            packer_init(&p_);                                                         \
+            fields INVARIANT(!p_.failed);                                             \
+            message_set_body(m_, p_.start, p_.len);                                   \
+            packer_free(&p_);                                                         \
+        }                                                                             \
+    }
+MESSAGE_KINDS(X)
+#undef X
+#undef F_U
+#undef F_B
+
+/* Decoders: bytes are borrowed from the message. A body that does not parse is a broken invariant:
+ * it was written by message_put_*. */
+#define F_U(n) out_.n = unpack_uint(&u_);
+#define F_B(n) out_.n = unpack_bytes(&u_);
+#define X(k, fields)                                                       \
+    static inline struct msg_##k message_get_##k(const struct message *m_) \
+    {                                                                      \
+        struct unpacker u_ = unpacker_of(message_body(m_), m_->len);       \
+        struct msg_##k out_;                                               \
+                                                                           \
+        fields INVARIANT(!u_.bad && m_->kind == MSG_##k);                  \
+        return out_;                                                       \
+    }
+MESSAGE_KINDS(X)
+#undef X
+#undef F_U
+#undef F_B
+
+/* Builds a message of that kind: MESSAGE(POOL_READY, .backend = id). */
+#define MESSAGE(k, ...)                               \
+    ({                                                \
+        struct message *made_ = message_new(MSG_##k); \
+        struct msg_##k fields_ = {__VA_ARGS__};       \
+        message_put_##k(made_, &fields_);             \
+        made_;                                        \
+    })
+
+const char *message_kind_name(uint16_t kind);
+/* "POOL_LEASE ticket=7 backend=12 ..." into out. */
+void message_print(const struct message *m, char *out, size_t size);
+
+/* How a lease ends. */
+enum lease_end {
+    LEASE_CLEAN,  /* synced, idle, nothing left behind */
+    LEASE_DIRTY,  /* synced, but to be rolled back or reset first */
+    LEASE_BROKEN, /* to be closed */
+};
+
+#endif

@@ -1,0 +1,152 @@
+/* io.h: connections, and what an I/O engine must do for them.
+ *
+ * A connection belongs to one actor at a time (`owner`). It has at most one receive and one send
+ * in flight, each in the hands of the worker that armed it; results come to the owner as
+ * MESSAGE_RECV and MESSAGE_SENT, run inline when it is idle, through its mailbox when not. Or a
+ * coroutine waits for them (conn_read, conn_write). A connection changes owner only when nothing
+ * is in flight: asserted.
+ */
+#ifndef RUNTIME_IO_H
+#define RUNTIME_IO_H
+
+#include "runtime/worker.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+enum conn_flags {
+    CONN_RECV_ARMED = 1,
+    CONN_SENDING = 2,
+    CONN_CLOSING = 4,
+    CONN_OPEN = 8,
+    CONN_BULK = 16,        /* last receive filled its block: use large ones */
+    CONN_MORE = 32,        /* the socket is known to hold more */
+    CONN_WANT_SENT = 64,   /* the owner asked for MESSAGE_SENT */
+    CONN_REGISTERED = 128, /* epoll: in the set of `worker` */
+    CONN_EDGE = 256,       /* epoll: readable as far as known */
+    CONN_HANGUP = 512,     /* epoll: the peer has finished sending */
+    CONN_LISTED = 1024,    /* epoll: in the worker's list of those known ready */
+};
+
+enum { OUTPUT_SLICES = 16 };
+
+/* Bytes on their way out: slices of received blocks, in order. Taken from the worker's cache when
+ * there is something to send, given back when all was sent. */
+struct output {
+    struct output *next; /* free list, or the overflow of a long queue */
+    uint16_t first;
+    uint16_t count;
+    struct iovec iov[OUTPUT_SLICES];
+    struct rbuf *buf[OUTPUT_SLICES];
+    struct rbuf *copies; /* where conn_put_copy puts bytes */
+    uint32_t copies_used;
+    struct msghdr header; /* of the send in flight */
+};
+
+struct conn {
+    int fd;
+    uint16_t flags;          /* enum conn_flags; in the owner's hands only */
+    _Atomic uint16_t worker; /* that armed the receive (epoll: where it is registered) */
+    _Atomic uint32_t epoch;  /* so that a late readiness event is told from a new connection's */
+    _Atomic(struct actor *) owner;
+    struct output *out;
+    struct output *out_last;
+    uint32_t out_bytes;
+    struct conn_wait *waiter; /* a coroutine */
+};
+
+/* --- for actors; all non-blocking --- */
+/* Takes the descriptor over (non-blocking, close-on-exec). */
+void conn_open(struct conn *c, int fd, struct actor *owner);
+/* Arms one receive on this worker, unless one is armed. */
+void conn_recv(struct worker *w, struct conn *c);
+/* Appends a slice; takes a reference on buf. Nothing is sent before conn_flush. */
+void conn_put(struct worker *w, struct conn *c, struct rbuf *buf, const uint8_t *at, uint32_t len);
+/* Appends a copy. */
+void conn_put_copy(struct worker *w, struct conn *c, const void *at, size_t len);
+/* Starts sending what was put, unless a send is in flight (then it goes on by itself). An error
+ * comes as MESSAGE_SENT; success only when it was asked for with conn_want_sent(). */
+void conn_flush(struct worker *w, struct conn *c);
+static inline bool conn_sent_all(const struct conn *c)
+{
+    return c->out == NULL;
+}
+/* One MESSAGE_SENT when the output is empty; only while it is not. */
+static inline void conn_want_sent(struct conn *c)
+{
+    INVARIANT(c->out != NULL);
+    c->flags |= CONN_WANT_SENT;
+}
+/* Forgets what was put and is not in flight. */
+void conn_drop_output(struct worker *w, struct conn *c);
+/* Ends it. True: closed now. False: MESSAGE_CLOSED follows when the operations in flight are
+ * over. Unsent output is dropped. */
+bool conn_close(struct worker *w, struct conn *c);
+/* Hands it to another actor. Nothing may be in flight. */
+void conn_give(struct conn *c, struct actor *owner);
+static inline bool conn_is_open(const struct conn *c)
+{
+    return (c->flags & CONN_OPEN) != 0;
+}
+static inline bool conn_quiet(const struct conn *c)
+{
+    return (c->flags & (CONN_RECV_ARMED | CONN_SENDING)) == 0 && c->out == NULL;
+}
+
+/* --- for coroutines; they wait, at most until deadline_us (0 = for ever) --- */
+/* The next bytes, in a block that is the caller's: how many, 0 at the end, -errno, -ETIMEDOUT.
+ * After a timeout the connection can only be closed. */
+int64_t conn_read(struct worker *w, struct conn *c, struct rbuf **buf, uint64_t deadline_us);
+/* All of it: 0, -errno, -ETIMEDOUT. */
+int64_t conn_write(struct worker *w, struct conn *c, const void *at, size_t len,
+                   uint64_t deadline_us);
+/* Waits until the operations in flight are over, and closes. */
+void conn_close_wait(struct worker *w, struct conn *c);
+/* A connected socket, or -errno / -ETIMEDOUT. */
+int io_connect(struct worker *w, const struct sockaddr *address, socklen_t len,
+               uint64_t deadline_us);
+/* POLLIN/POLLOUT on a plain descriptor: the events, -errno or -ETIMEDOUT. */
+int io_wait_fd(struct worker *w, int fd, uint32_t events, uint64_t deadline_us);
+
+/* A one-shot poll; done() runs on the worker's own stack. In flight until done was called. */
+struct io_poll {
+    int fd;
+    uint32_t events;
+    void (*done)(struct worker *w, struct io_poll *poll, int result);
+    bool armed;
+    struct wait wait;
+};
+
+struct io_engine {
+    const char *name;
+    int (*init)(struct worker *w, struct failure *why);
+    void (*fini)(struct worker *w);
+    void (*recv)(struct worker *w, struct conn *c);   /* RECV_ARMED was just set */
+    void (*send)(struct worker *w, struct conn *c);   /* SENDING was just set */
+    void (*forget)(struct worker *w, struct conn *c); /* before the descriptor is closed */
+    void (*poll)(struct worker *w, struct io_poll *poll);
+    void (*poll_cancel)(struct worker *w, struct io_poll *poll); /* done() follows: -ECANCELED */
+    /* epoll: in the owner's hands, act on readiness. */
+    void (*ready)(struct worker *w, struct conn *c, uint32_t events);
+    /* Submits, dispatches what completed, waits until deadline_us if nothing did. */
+    void (*turn)(struct worker *w, uint64_t deadline_us);
+    void (*wake)(struct worker *w); /* from any thread */
+    bool cancels; /* operations in flight live in the kernel: closing must wait for them */
+};
+extern struct io_engine io_uring_engine;
+extern struct io_engine io_epoll_engine;
+
+/* --- for engines --- */
+/* A receive ended: delivers it, here or through the owner's mailbox. */
+void conn_received(struct worker *w, struct conn *c, struct rbuf *buf, int32_t result, bool more);
+void conn_send_done(struct worker *w, struct conn *c, int32_t result);
+/* Readiness (epoll): calls engine->ready in the owner's hands. */
+void conn_event(struct worker *w, struct conn *c, uint32_t epoch, uint32_t events);
+/* The same for an engine that is in the owner's hands already (struct io_engine, ready). */
+void conn_deliver_held(struct worker *w, struct conn *c, struct message *m);
+/* Takes `sent` bytes off the front of the output. */
+void conn_advance(struct worker *w, struct conn *c, size_t sent);
+/* In the owner's hands, before receive() sees the message. False: nothing for the actor in it. */
+MUST_CHECK bool conn_admit(struct worker *w, struct message *m);
+
+#endif

@@ -1,0 +1,57 @@
+/* Waits of coroutines on plain descriptors. */
+#include "runtime/io.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <unistd.h>
+
+static void fd_ready(struct worker *w, struct io_poll *poll, int result)
+{
+    wait_end(w, poll->wait, result);
+}
+
+int io_wait_fd(struct worker *w, int fd, uint32_t events, uint64_t deadline_us)
+{
+    struct io_poll poll = {.fd = fd, .events = events, .done = fd_ready, .wait = wait_begin(w)};
+
+    w->engine->poll(w, &poll);
+    int64_t result = wait_suspend(w, deadline_us);
+    if (result == -ETIMEDOUT && poll.armed) {
+        /* The kernel may still write to this stack: wait until it has let go. */
+        poll.wait = wait_begin(w);
+        w->engine->poll_cancel(w, &poll);
+        wait_suspend(w, 0);
+    }
+    return (int)result;
+}
+
+int io_connect(struct worker *w, const struct sockaddr *address, socklen_t len,
+               uint64_t deadline_us)
+{
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    int error = connect(fd, address, len) == 0 ? 0 : errno;
+    /* A Unix socket's backlog may be full: EAGAIN, and nothing to wait for but time. */
+    while (error == EAGAIN && clock_us() + 2000 < deadline_us) {
+        wait_sleep(w, 2000);
+        error = connect(fd, address, len) == 0 ? 0 : errno;
+    }
+    if (error == EINPROGRESS) {
+        int events = io_wait_fd(w, fd, POLLOUT, deadline_us);
+        socklen_t size = sizeof error;
+
+        error = 0;
+        if (events < 0)
+            error = -events;
+        else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+            error = errno;
+    }
+    if (error != 0) {
+        close(fd);
+        return -error;
+    }
+    return fd;
+}

@@ -1,0 +1,85 @@
+#include "runtime/mailbox.h"
+
+#include "runtime/message.h"
+
+void mailbox_init(struct mailbox *box)
+{
+    atomic_store_explicit(&box->word, MAILBOX_RUNNING, memory_order_relaxed);
+    box->ready_ = NULL;
+}
+
+enum mailbox_pushed mailbox_push(struct mailbox *box, struct message *m)
+{
+    uintptr_t seen = atomic_load_explicit(&box->word, memory_order_relaxed);
+    uintptr_t next;
+
+    do {
+        if (seen == MAILBOX_CLOSED)
+            return PUSH_REFUSED;
+        next = (uintptr_t)m;
+        m->next = seen <= MAILBOX_CLOSED ? NULL : (struct message *)seen;
+        /* Release publishes the message; acquire is for the sender that finds IDLE and so
+         * becomes the one who runs the owner. */
+    } while (!atomic_compare_exchange_weak_explicit(&box->word, &seen, next, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+    return seen == MAILBOX_IDLE ? PUSHED_TO_IDLE : PUSHED;
+}
+
+static struct message *turn_round(uintptr_t newest)
+{
+    struct message *oldest = NULL;
+    struct message *m = newest <= MAILBOX_CLOSED ? NULL : (struct message *)newest;
+
+    while (m != NULL) {
+        struct message *older = m->next;
+
+        m->next = oldest;
+        oldest = m;
+        m = older;
+    }
+    return oldest;
+}
+
+struct message *mailbox_pop(struct mailbox *box)
+{
+    struct message *m = box->ready_;
+
+    if (m == NULL) {
+        if (atomic_load_explicit(&box->word, memory_order_relaxed) == MAILBOX_RUNNING)
+            return NULL;
+        /* Acquire pairs with the senders' release. */
+        m = turn_round(atomic_exchange_explicit(&box->word, MAILBOX_RUNNING, memory_order_acquire));
+        if (m == NULL)
+            return NULL;
+    }
+    box->ready_ = m->next;
+    m->next = NULL;
+    return m;
+}
+
+bool mailbox_park(struct mailbox *box)
+{
+    uintptr_t running = MAILBOX_RUNNING;
+
+    if (box->ready_ != NULL)
+        return false;
+    /* Release: the next owner, on whatever thread, sees all that this one wrote. */
+    return atomic_compare_exchange_strong_explicit(&box->word, &running, MAILBOX_IDLE,
+                                                   memory_order_release, memory_order_relaxed);
+}
+
+struct message *mailbox_close(struct mailbox *box)
+{
+    struct message *ready = box->ready_;
+    struct message *late = turn_round(
+        atomic_exchange_explicit(&box->word, MAILBOX_CLOSED, memory_order_acq_rel));
+
+    box->ready_ = NULL;
+    if (ready == NULL)
+        return late;
+    struct message *last = ready;
+    while (last->next != NULL)
+        last = last->next;
+    last->next = late;
+    return ready;
+}

@@ -1,0 +1,229 @@
+#include "runtime/pack.h"
+
+#include <stdlib.h>
+
+void packer_init(struct packer *p)
+{
+    *p = (struct packer){.grows = true};
+}
+
+void packer_init_fixed(struct packer *p, void *storage, size_t size)
+{
+    *p = (struct packer){.start = storage, .size = size};
+}
+
+void packer_free(struct packer *p)
+{
+    if (p->grows)
+        free(p->start);
+    *p = (struct packer){0};
+}
+
+/* Room for len more bytes; NULL when there is none, and from then on. */
+static uint8_t *packer_room(struct packer *p, size_t len)
+{
+    if (UNLIKELY(p->failed))
+        return NULL;
+    if (UNLIKELY(p->size - p->len < len)) {
+        size_t size = MAX(p->size * 2, p->len + len + 256);
+        uint8_t *grown = p->grows ? realloc(p->start, size) : NULL;
+
+        if (grown == NULL) {
+            p->failed = true;
+            return NULL;
+        }
+        p->start = grown;
+        p->size = size;
+    }
+    uint8_t *at = p->start + p->len;
+    p->len += len;
+    return at;
+}
+
+static void pack_tagged(struct packer *p, uint8_t tag, uint64_t v, unsigned width)
+{
+    uint8_t *at = packer_room(p, 1 + width);
+
+    if (at == NULL)
+        return;
+    *at++ = tag;
+    for (unsigned shift = width; shift-- > 0;)
+        *at++ = (uint8_t)(v >> (8 * shift));
+}
+
+void pack_uint(struct packer *p, uint64_t v)
+{
+    if (v < 0x80)
+        pack_tagged(p, (uint8_t)v, 0, 0);
+    else if (v <= UINT8_MAX)
+        pack_tagged(p, 0xcc, v, 1);
+    else if (v <= UINT16_MAX)
+        pack_tagged(p, 0xcd, v, 2);
+    else if (v <= UINT32_MAX)
+        pack_tagged(p, 0xce, v, 4);
+    else
+        pack_tagged(p, 0xcf, v, 8);
+}
+
+void pack_int(struct packer *p, int64_t v)
+{
+    if (v >= 0)
+        pack_uint(p, (uint64_t)v);
+    else if (v >= -32)
+        pack_tagged(p, (uint8_t)v, 0, 0);
+    else
+        pack_tagged(p, 0xd3, (uint64_t)v, 8);
+}
+
+void pack_bool(struct packer *p, bool v)
+{
+    pack_tagged(p, v ? 0xc3 : 0xc2, 0, 0);
+}
+
+void pack_nil(struct packer *p)
+{
+    pack_tagged(p, 0xc0, 0, 0);
+}
+
+void pack_raw(struct packer *p, const void *at, size_t len)
+{
+    uint8_t *room = packer_room(p, len);
+
+    if (room != NULL && len > 0)
+        memcpy(room, at, len);
+}
+
+void pack_str_len(struct packer *p, const void *text, size_t len)
+{
+    if (len < 32)
+        pack_tagged(p, (uint8_t)(0xa0 | len), 0, 0);
+    else if (len <= UINT8_MAX)
+        pack_tagged(p, 0xd9, len, 1);
+    else if (len <= UINT16_MAX)
+        pack_tagged(p, 0xda, len, 2);
+    else
+        pack_tagged(p, 0xdb, len, 4);
+    pack_raw(p, text, len);
+}
+
+void pack_str(struct packer *p, const char *text)
+{
+    if (text == NULL)
+        pack_nil(p);
+    else
+        pack_str_len(p, text, strlen(text));
+}
+
+void pack_bin(struct packer *p, const void *at, size_t len)
+{
+    if (len <= UINT8_MAX)
+        pack_tagged(p, 0xc4, len, 1);
+    else if (len <= UINT16_MAX)
+        pack_tagged(p, 0xc5, len, 2);
+    else
+        pack_tagged(p, 0xc6, len, 4);
+    pack_raw(p, at, len);
+}
+
+void pack_array(struct packer *p, uint32_t count)
+{
+    if (count < 16)
+        pack_tagged(p, (uint8_t)(0x90 | count), 0, 0);
+    else
+        pack_tagged(p, 0xdd, count, 4);
+}
+
+void pack_map(struct packer *p, uint32_t count)
+{
+    if (count < 16)
+        pack_tagged(p, (uint8_t)(0x80 | count), 0, 0);
+    else
+        pack_tagged(p, 0xdf, count, 4);
+}
+
+static size_t pack_open(struct packer *p, uint8_t tag)
+{
+    size_t mark = p->len;
+
+    pack_tagged(p, tag, 0, 4);
+    return mark;
+}
+
+static void pack_close(struct packer *p, size_t mark, uint32_t count)
+{
+    if (!p->failed)
+        store_be32(p->start + mark + 1, count);
+}
+
+size_t pack_map_open(struct packer *p)
+{
+    return pack_open(p, 0xdf);
+}
+
+void pack_map_close(struct packer *p, size_t mark, uint32_t count)
+{
+    pack_close(p, mark, count);
+}
+
+size_t pack_array_open(struct packer *p)
+{
+    return pack_open(p, 0xdd);
+}
+
+void pack_array_close(struct packer *p, size_t mark, uint32_t count)
+{
+    pack_close(p, mark, count);
+}
+
+static uint64_t unpack_be(struct unpacker *u, unsigned width)
+{
+    uint64_t v = 0;
+
+    if (u->bad || (size_t)(u->end - u->at) < width) {
+        u->bad = true;
+        return 0;
+    }
+    for (unsigned i = 0; i < width; i++)
+        v = v << 8 | *u->at++;
+    return v;
+}
+
+uint64_t unpack_uint(struct unpacker *u)
+{
+    uint8_t tag = (uint8_t)unpack_be(u, 1);
+
+    if (tag < 0x80)
+        return tag;
+    switch (tag) {
+    case 0xcc: return unpack_be(u, 1);
+    case 0xcd: return unpack_be(u, 2);
+    case 0xce: return unpack_be(u, 4);
+    case 0xcf: return unpack_be(u, 8);
+    }
+    u->bad = true;
+    return 0;
+}
+
+struct bytes unpack_bytes(struct unpacker *u)
+{
+    uint8_t tag = (uint8_t)unpack_be(u, 1);
+    uint64_t len = 0;
+
+    if ((tag & 0xe0) == 0xa0)
+        len = tag & 0x1f;
+    else if (tag == 0xd9 || tag == 0xc4)
+        len = unpack_be(u, 1);
+    else if (tag == 0xda || tag == 0xc5)
+        len = unpack_be(u, 2);
+    else if (tag == 0xdb || tag == 0xc6)
+        len = unpack_be(u, 4);
+    else
+        u->bad = true;
+    if (u->bad || (size_t)(u->end - u->at) < len) {
+        u->bad = true;
+        return (struct bytes){NULL, 0};
+    }
+    struct bytes out = {u->at, (size_t)len};
+    u->at += len;
+    return out;
+}
