@@ -439,7 +439,7 @@ def add_fuzz(graph, sources):
         made = add_object(graph, source, extra="-Wno-missing-prototypes")
         graph.build(name, "link", [made, "$builddir/libdoorman.a"], extra="-fsanitize=fuzzer")
         programs.append(name)
-    graph.build("fuzz", "phony", programs)
+    graph.build("fuzz-programs", "phony", programs)
     graph.run("fuzz-smoke", "$python tests/tools/fuzz_smoke.py --builddir $builddir --seconds %d"
               % SMOKE_SECONDS, "FUZZ for seconds", programs)
     return programs

@@ -1,7 +1,7 @@
 """Runs each fuzz target for a few seconds, from its seeds. The long runs are for the night.
 
-Seeds are read from fuzz/corpus/NAME and a dictionary from fuzz/NAME.dict (or fuzz/dict/NAME.dict),
-where NAME is the target without `fuzz_`. New inputs go to a temporary directory, so the tree stays
+Seeds are read from fuzz/corpus_NAME (or fuzz/corpus/NAME) and a dictionary from fuzz/NAME.dict (or
+fuzz/dict/NAME.dict), where NAME is the target without `fuzz_`. New inputs go to a temporary directory, so the tree stays
 as it is; an input that crashes is kept in BUILDDIR/crashes. The last line is
 `N passed, N failed`.
 """
@@ -24,7 +24,7 @@ def run_target(name, options):
     os.makedirs(crashes, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         command = [os.path.join(TOP, options.builddir, name), scratch]
-        for seeds in ("fuzz/corpus/" + subject, "fuzz/corpus/" + name):
+        for seeds in ("fuzz/corpus_" + subject, "fuzz/corpus/" + subject):
             if os.path.isdir(os.path.join(TOP, seeds)):
                 command.append(os.path.join(TOP, seeds))
         for words in ("fuzz/", "fuzz/dict/"):

@@ -48,9 +48,20 @@ def test_environment(builddir):
     environment = dict(os.environ)
     environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1")
     environment.setdefault("ASAN_OPTIONS", "detect_leaks=1")
-    environment["PG_DOORMAN_BINARY"] = os.path.join(TOP, builddir, "pg_doorman")
+    environment["DOORMAN_BIN"] = os.path.join(TOP, builddir, "pg_doorman")
+    if is_sanitized(builddir):
+        environment["DOORMAN_SANITIZED"] = "1"
+        environment.setdefault("DOORMAN_TEST_PATIENCE", "3")
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     return environment
+
+
+def is_sanitized(builddir):
+    try:
+        with open(os.path.join(TOP, builddir, "local.ninja")) as file:
+            return "-fsanitize=" in file.read()
+    except FileNotFoundError:
+        return False
 
 
 def run_group(command, seconds, **options):
