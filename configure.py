@@ -72,7 +72,8 @@ def parse_options(argv):
         help="first install the Debian packages that are missing (needs root or sudo)")
     add("--cc", help="C compiler (default: $CC, gcc, clang; clang for sanitizers and fuzzing)")
     add("--debug", action="store_true", help="-O1 and the checks that walk structures")
-    add("--sanitize", choices=["address,undefined", "thread"], help="build in build/asan, build/tsan")
+    add("--sanitize", choices=["address,undefined", "thread"],
+        help="build with these sanitizers, in build/asan or build/tsan")
     add("--fuzz", action="store_true", help="build the fuzz targets, in build/fuzz (clang)")
     add("--coverage", action="store_true", help="count what the tests reach, in build/coverage")
     add("--lto", action="store_true", help="optimise across files at link time")
@@ -455,7 +456,8 @@ def add_deeds(graph, programs):
     up = "$python tests/tools/up.py --builddir $builddir"
     graph.run("up", up, "UP", programs["main"])
     graph.run("up-once", up + " --once", "UP once", programs["main"])
-    graph.run("bench", "$python tests/bench/bench.py", "BENCH", programs["main"] + programs["bench"])
+    graph.run("bench", "$python tests/bench/bench.py", "BENCH",
+              programs["main"] + programs["bench"])
     graph.run("check-format", "$python tests/tools/check_format.py --clang-format $clang_format",
               "FORMAT")
     graph.run("install", "install -D -m 755 $builddir/pg_doorman "

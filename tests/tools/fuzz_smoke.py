@@ -1,8 +1,8 @@
 """Runs each fuzz target for a few seconds, from its seeds. The long runs are for the night.
 
 Seeds are read from fuzz/corpus_NAME (or fuzz/corpus/NAME) and a dictionary from fuzz/NAME.dict (or
-fuzz/dict/NAME.dict), where NAME is the target without `fuzz_`. New inputs go to a temporary directory, so the tree stays
-as it is; an input that crashes is kept in BUILDDIR/crashes. The last line is
+fuzz/dict/NAME.dict), where NAME is the target without `fuzz_`. New inputs go to a temporary directory, so the tree
+stays as it is; an input that crashes is kept in BUILDDIR/crashes. The last line is
 `N passed, N failed`.
 """
 

@@ -195,7 +195,8 @@ class Load:
 
     def start(self):
         self.process = subprocess.Popen(
-            [find_program("setpriv"), "--pdeathsig", "KILL"] + self.command, env=self.environment, stdin=subprocess.DEVNULL,
+            [find_program("setpriv"), "--pdeathsig", "KILL"] + self.command,
+            env=self.environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=None, text=True, start_new_session=True)
 
     def stop(self):
