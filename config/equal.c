@@ -137,7 +137,7 @@ static bool auth_query_equal(const struct auth_query_config *a, const struct aut
 
 static bool hba_equal(const struct config *a, const struct config *b)
 {
-    /* Rules that read differently may still be the same: ask for their normal form. */
+    /* The rules alone: comments and empty lines do not count. */
     char *x = hba_text(a->hba);
     char *y = hba_text(b->hba);
     bool equal = (a->general.pg_hba == NULL) == (b->general.pg_hba == NULL) && text_equal(x, y);
