@@ -75,6 +75,7 @@ void write_password(struct writer *w, const char *text); /* with NUL */
 void write_sasl_initial(struct writer *w, const char *mechanism, struct bytes data);
 void write_sasl_response(struct writer *w, struct bytes data);
 void write_terminate(struct writer *w);
+void write_ssl_request(struct writer *w);
 
 /* --- reading --- */
 /* Splits a StartupMessage body (behind the version) into pairs; borrowed. Values may be empty.
@@ -95,6 +96,15 @@ struct error_fields {
 };
 MUST_CHECK int read_error(const uint8_t *body, size_t len, struct error_fields *out);
 MUST_CHECK int read_parameter_status(const uint8_t *body, size_t len, struct parameter *out);
+
+/* PasswordMessage: one string that fills the body. */
+MUST_CHECK int read_password(const uint8_t *body, size_t len, struct bytes *out);
+/* SASLInitialResponse: the mechanism, and data that fills the rest exactly ({NULL, 0}: none). */
+MUST_CHECK int read_sasl_initial(const uint8_t *body, size_t len, struct bytes *mechanism,
+                                 struct bytes *data);
+/* Is this mechanism in the list behind the code of AuthenticationSASL? False also when the list is
+ * broken. */
+bool read_sasl_offered(const uint8_t *list, size_t len, const char *mechanism);
 
 /* Parses the `options` startup parameter: -c name=value, --name=value, backslash escapes (as
  * PostgreSQL's pg_split_opts and process_postgres_switches). `scratch` must hold len bytes and

@@ -67,3 +67,10 @@ void write_terminate(struct writer *w)
     writer_begin(w, 'X');
     writer_end(w);
 }
+
+void write_ssl_request(struct writer *w)
+{
+    writer_begin(w, 0);
+    writer_u32(w, CODE_SSL);
+    writer_end(w);
+}

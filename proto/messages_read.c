@@ -69,3 +69,38 @@ int read_parameter_status(const uint8_t *body, size_t len, struct parameter *out
     out->value = cursor_string(&c);
     return c.bad || cursor_left(&c) != 0 || out->name.len == 0 ? -1 : 0;
 }
+
+int read_password(const uint8_t *body, size_t len, struct bytes *out)
+{
+    struct cursor c = cursor_of(body, len);
+
+    *out = cursor_string(&c);
+    return c.bad || cursor_left(&c) != 0 ? -1 : 0;
+}
+
+int read_sasl_initial(const uint8_t *body, size_t len, struct bytes *mechanism, struct bytes *data)
+{
+    struct cursor c = cursor_of(body, len);
+
+    *mechanism = cursor_string(&c);
+
+    uint32_t data_len = cursor_u32(&c);
+    *data = data_len == UINT32_MAX ? (struct bytes){NULL, 0} : cursor_bytes(&c, data_len);
+    return c.bad || cursor_left(&c) != 0 ? -1 : 0;
+}
+
+bool read_sasl_offered(const uint8_t *list, size_t len, const char *mechanism)
+{
+    struct cursor c = cursor_of(list, len);
+    bool offered = false;
+
+    for (;;) {
+        struct bytes name = cursor_string(&c);
+
+        if (c.bad)
+            return false;
+        if (name.len == 0)
+            return offered && cursor_left(&c) == 0;
+        offered = offered || bytes_equal(name, bytes_of(mechanism));
+    }
+}
