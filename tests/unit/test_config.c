@@ -23,6 +23,25 @@
 #define XS_9485 K_X K_X K_X K_X K_X K_X K_X K_X K_X C_X C_X C_X C_X D_X D_X D_X D_X D_X D_X D_X D_X I_X I_X I_X I_X I_X
 #define XS_9486 K_X K_X K_X K_X K_X K_X K_X K_X K_X C_X C_X C_X C_X D_X D_X D_X D_X D_X D_X D_X D_X I_X I_X I_X I_X I_X I_X
 
+/* First, while the working directory is still that of the sources. */
+TEST(config_loads_the_examples)
+{
+    static const char *const paths[] = {"examples/pg_doorman.yaml", "examples/pg_doorman.toml"};
+    struct config *loaded[COUNT_OF(paths)] = {NULL};
+    struct failure why = {""};
+
+    for (size_t i = 0; i < COUNT_OF(paths); i++) {
+        if (config_load(&loaded[i], paths[i], &why) != 0) {
+            unit_fail(__FILE__, __LINE__, "%s: %s", paths[i], why.text);
+            return;
+        }
+        EQ(loaded[i]->warnings.count, 0, "%s", paths[i]);
+    }
+    CHECK(config_equal(loaded[0], loaded[1]), "both formats say the same");
+    config_unref(loaded[0]);
+    config_unref(loaded[1]);
+}
+
 TEST(config_types_are_strict)
 {
     static const struct config_row rows[] = {
