@@ -15,17 +15,18 @@
 
 struct statement {
     _Atomic uint32_t references;
-    uint32_t number;
-    uint64_t hash;
-    _Atomic uint64_t used; /* Parses and Binds */
     uint32_t name_len;     /* without NUL */
+    uint64_t number;       /* 64 bits: a name that came round again would run another's query */
+    uint64_t hash;         /* keyed, other in each process */
+    _Atomic uint64_t used; /* Parses and Binds; counted by the callers */
     uint32_t tail_len;
     char name[28];  /* "DOORMAN_<number>" */
     uint8_t tail[]; /* query NUL, int16 count, int32 types: as in Parse */
 };
 
 /* The statement with this Parse tail; one reference for the caller. Any thread; short lock of one
- * of many shards. NULL when the process's memory limit for texts is reached (not for now). */
+ * of many shards. NULL when there is no memory for the text, or the process's limit for texts is
+ * reached (not for now). */
 struct statement *statement_intern(const uint8_t *tail, size_t len);
 struct statement *statement_ref(struct statement *s);
 void statement_unref(struct statement *s); /* the last one frees it and forgets the text */
@@ -59,8 +60,9 @@ struct statement_map {
 struct statement *statement_map_get(const struct statement_map *map, struct bytes name);
 /* Replaces silently; takes a reference; copies the name. */
 void statement_map_put(struct statement_map *map, struct bytes name, struct statement *s);
-bool statement_map_remove(struct statement_map *map, struct bytes name);
+bool statement_map_remove(struct statement_map *map, struct bytes name); /* false: not there */
 void statement_map_clear(struct statement_map *map);
+/* In no order; visit must not change the map. */
 void statement_map_each(const struct statement_map *map,
                         void (*visit)(void *context, struct bytes name, struct statement *s),
                         void *context);
