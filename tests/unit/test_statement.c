@@ -1,0 +1,422 @@
+#include "actors/statement_internal.h"
+#include "tests/unit/unit.h"
+
+#include <malloc.h>
+#include <pthread.h>
+
+static uint64_t random_next(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static uint32_t random_below(uint64_t *state, uint32_t limit)
+{
+    return (uint32_t)(random_next(state) >> 32) % limit;
+}
+
+/* Longer for larger ids, so that texts are prefixes of each other now and then. */
+static struct statement *intern_numbered(uint32_t id)
+{
+    uint8_t tail[64];
+    int len = snprintf((char *)tail, sizeof tail, "select %*u", (int)(id % 20), id);
+
+    memset(tail + len, 0, 3);
+    return statement_intern(tail, (size_t)len + 3);
+}
+
+static uint64_t statements_left(void)
+{
+    uint64_t count;
+    uint64_t bytes;
+
+    statement_registry_check();
+    statement_totals(&count, &bytes);
+    EQ(bytes == 0, count == 0);
+    return count;
+}
+
+/* First in this file: it looks at the first number of the process. */
+TEST(statement_numbers_count_from_zero_and_never_return)
+{
+    static const uint8_t text[] = "select 1\0\0";
+    struct statement *first = statement_intern(text, sizeof text);
+    struct statement *second = statement_intern(text, sizeof text - 1);
+    struct statement *again;
+
+    EQ(first->number, 0);
+    STR_EQ(first->name, "DOORMAN_0");
+    EQ(first->name_len, 9);
+    EQ(second->number, 1);
+    STR_EQ(second->name, "DOORMAN_1");
+    statement_unref(first);
+    again = statement_intern(text, sizeof text);
+    STR_EQ(again->name, "DOORMAN_2");
+    EQ(again->used, 0);
+    statement_unref(second);
+    statement_unref(again);
+    EQ(statements_left(), 0);
+}
+
+/* From another implementation, with a key of zeroes: Python 3.11 under PYTHONHASHSEED=0. */
+TEST(statement_siphash_agrees_with_others)
+{
+    static const uint64_t key[2] = {0, 0};
+    static const struct {
+        const char *text;
+        uint64_t want;
+    } rows[] = {
+        {"a", 0x407448d2b89b1813},
+        {"abcdefg", 0x6db12aae9070f506},
+        {"abcdefgh", 0x3f7b849c0b8e35ea},
+        {"select $1 from pg_class where oid = $2", 0x1f3f1c7f3504cd3e},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        EQ(statement_siphash(key, bytes_of(rows[i].text)), rows[i].want, "%s", rows[i].text);
+    CHECK(statement_hash(bytes_of("a")) != rows[0].want);
+}
+
+TEST(statement_is_one_object_per_tail)
+{
+    static const struct {
+        const char *what;
+        uint8_t tail[16];
+        size_t len;
+    } rows[] = {
+        {"nothing", "", 0},
+        {"no text, no types", {0, 0, 0}, 3},
+        {"text", {'s', 0, 0, 0}, 4},
+        {"text and a type", {'s', 0, 0, 1, 0, 0, 0, 23}, 8},
+        {"another type", {'s', 0, 0, 1, 0, 0, 0, 25}, 8},
+        {"other case", {'S', 0, 0, 0}, 4},
+        {"bytes that are no UTF-8", {0xff, 0xfe, 0, 0, 0}, 5},
+    };
+    struct statement *made[COUNT_OF(rows)];
+    uint64_t count;
+    uint64_t bytes;
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        made[i] = statement_intern(rows[i].tail, rows[i].len);
+        EQ(made[i]->tail_len, rows[i].len, "%s", rows[i].what);
+        CHECK(memcmp(made[i]->tail, rows[i].tail, rows[i].len) == 0, "%s", rows[i].what);
+        for (size_t j = 0; j < i; j++)
+            CHECK(made[i] != made[j], "%s", rows[i].what);
+    }
+    statement_totals(&count, &bytes);
+    EQ(count, COUNT_OF(rows));
+    EQ(bytes, 0 + 3 + 4 + 8 + 8 + 4 + 5);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        uint8_t copy[16];
+
+        memcpy(copy, rows[i].tail, sizeof copy);
+        CHECK(statement_intern(copy, rows[i].len) == made[i], "%s", rows[i].what);
+        EQ(made[i]->references, 2, "%s", rows[i].what);
+        statement_unref(made[i]);
+        statement_unref(made[i]);
+    }
+    EQ(statements_left(), 0);
+}
+
+static void add_number(void *context, const struct statement *s)
+{
+    *(uint64_t *)context += s->number;
+}
+
+/* Interns and forgets many in random order; each must stay findable until its end. */
+static void churn_registry(uint32_t universe, uint32_t steps)
+{
+    struct statement **held = calloc(universe, sizeof *held);
+    uint64_t seed = 88172645463325252;
+    uint64_t numbers = 0;
+    uint64_t visited = 0;
+
+    for (uint32_t step = 0; step < steps; step++) {
+        uint32_t id = random_below(&seed, universe);
+        struct statement *s = intern_numbered(id);
+
+        CHECK(held[id] == NULL || held[id] == s, "id %u step %u", id, step);
+        if (held[id] == NULL) {
+            held[id] = s;
+            continue;
+        }
+        statement_unref(s);
+        if (random_below(&seed, 2) == 0) {
+            statement_unref(s);
+            held[id] = NULL;
+        }
+    }
+    statement_registry_check();
+    for (uint32_t id = 0; id < universe; id++)
+        numbers += held[id] != NULL ? held[id]->number : 0;
+    statement_each(add_number, &visited);
+    EQ(visited, numbers);
+    for (uint32_t id = 0; id < universe; id++) {
+        if (held[id] != NULL)
+            statement_unref(held[id]);
+        if (id % (universe / 8) == 0)
+            statement_registry_check();
+    }
+    EQ(statements_left(), 0);
+    free(held);
+}
+
+TEST(statement_registry_grows_and_shrinks)
+{
+    churn_registry(20000, 100000);
+}
+
+TEST(statement_registry_survives_equal_hashes)
+{
+    statement_hash_bits = 0;
+    churn_registry(200, 4000);
+    statement_hash_bits = 0x7;
+    churn_registry(500, 4000);
+    statement_hash_bits = UINT64_MAX;
+}
+
+enum { HAMMERS = 6, HAMMER_STEPS = 40000, HAMMER_TEXTS = 5 };
+
+/* Few texts, held briefly: most steps are a first intern, a last unref or a race of the two. */
+static void *hammer(void *argument)
+{
+    uint64_t seed = 0x9e3779b97f4a7c15 * (uint64_t)(uintptr_t)argument;
+    struct statement *held[HAMMER_TEXTS] = {0};
+
+    for (uint32_t step = 0; step < HAMMER_STEPS; step++) {
+        uint32_t id = random_below(&seed, HAMMER_TEXTS);
+        struct statement *s;
+        uint64_t count;
+        uint64_t bytes;
+
+        if (held[id] != NULL) {
+            statement_unref(held[id]);
+            held[id] = NULL;
+            continue;
+        }
+        s = intern_numbered(id);
+        INVARIANT(s->tail[7 + id % 20 - (id % 20 != 0)] == '0' + id);
+        INVARIANT(strncmp(s->name, "DOORMAN_", 8) == 0 && strlen(s->name) == s->name_len);
+        atomic_fetch_add_explicit(&s->used, 1, memory_order_relaxed);
+        held[id] = statement_ref(s);
+        statement_unref(s);
+        if (step % 1024 == 0) {
+            statement_totals(&count, &bytes);
+            INVARIANT(count >= 1 && count <= HAMMER_TEXTS);
+        }
+    }
+    for (uint32_t id = 0; id < HAMMER_TEXTS; id++) {
+        if (held[id] != NULL)
+            statement_unref(held[id]);
+    }
+    return NULL;
+}
+
+TEST(statement_threads_may_meet_at_the_last_reference)
+{
+    pthread_t threads[HAMMERS];
+
+    for (uintptr_t i = 0; i < HAMMERS; i++)
+        EQ(pthread_create(&threads[i], NULL, hammer, (void *)(i + 1)), 0);
+    for (size_t i = 0; i < HAMMERS; i++)
+        pthread_join(threads[i], NULL);
+    EQ(statements_left(), 0);
+}
+
+enum { UNIVERSE = 80 };
+
+/* Ids from the least to the most recently used. */
+struct lru_model {
+    uint32_t ids[UNIVERSE];
+    uint32_t count;
+};
+
+static bool model_remove(struct lru_model *model, uint32_t id)
+{
+    for (uint32_t i = 0; i < model->count; i++) {
+        if (model->ids[i] != id)
+            continue;
+        model->count--;
+        memmove(&model->ids[i], &model->ids[i + 1], (model->count - i) * sizeof model->ids[0]);
+        return true;
+    }
+    return false;
+}
+
+static void set_against_model(uint32_t bound)
+{
+    struct statement_set *set = statement_set_new(bound);
+    struct lru_model model = {0};
+    struct statement *all[UNIVERSE];
+    uint64_t seed = 1 + bound;
+
+    for (uint32_t id = 0; id < UNIVERSE; id++)
+        all[id] = intern_numbered(id);
+    for (uint32_t step = 0; step < 8000; step++) {
+        uint32_t id = random_below(&seed, UNIVERSE);
+        uint32_t choice = random_below(&seed, 64);
+        struct statement *excess;
+
+        if (choice == 0) {
+            statement_set_clear(set);
+            model.count = 0;
+        } else if (choice < 16) {
+            statement_set_remove(set, all[id]);
+            model_remove(&model, id);
+        } else {
+            bool there = model_remove(&model, id);
+
+            EQ(statement_set_has(set, all[id]), there, "step %u bound %u", step, bound);
+            if (!there)
+                statement_set_add(set, all[id]);
+            model.ids[model.count++] = id;
+        }
+        excess = statement_set_excess(set);
+        CHECK(excess == (model.count > bound ? all[model.ids[0]] : NULL), "step %u bound %u", step,
+              bound);
+        /* Now and then let the bound be exceeded further. */
+        while (choice % 2 == 0 && (excess = statement_set_excess(set)) != NULL) {
+            CHECK(excess == all[model.ids[0]], "step %u bound %u", step, bound);
+            model_remove(&model, model.ids[0]);
+            statement_set_remove(set, excess);
+        }
+        EQ(statement_set_count(set), model.count, "step %u bound %u", step, bound);
+        statement_set_check(set);
+    }
+    for (uint32_t id = 0; id < UNIVERSE; id++)
+        statement_unref(all[id]);
+    EQ(statements_left(), model.count);
+    statement_set_free(set);
+    EQ(statements_left(), 0);
+}
+
+TEST(statement_set_keeps_exact_order)
+{
+    static const uint32_t bounds[] = {0, 1, 2, 7, 8, 50, UNIVERSE};
+
+    for (size_t i = 0; i < COUNT_OF(bounds); i++)
+        set_against_model(bounds[i]);
+    statement_hash_bits = 1;
+    set_against_model(30);
+    statement_hash_bits = UINT64_MAX;
+    statement_set_free(NULL);
+}
+
+/* The C library counts for us; a sanitizer's allocator shows nothing, and proves nothing. */
+TEST(statement_set_recycles_its_nodes)
+{
+    struct statement_set *set = statement_set_new(40);
+    struct statement *all[UNIVERSE];
+    size_t before = 0;
+
+    for (uint32_t id = 0; id < UNIVERSE; id++)
+        all[id] = intern_numbered(id);
+    for (uint32_t step = 0; step < 10000; step++) {
+        struct statement *excess;
+
+        if (!statement_set_has(set, all[step % UNIVERSE]))
+            statement_set_add(set, all[step % UNIVERSE]);
+        if ((excess = statement_set_excess(set)) != NULL)
+            statement_set_remove(set, excess);
+        if (step == 100)
+            before = mallinfo2().uordblks;
+    }
+    EQ(mallinfo2().uordblks, before);
+    statement_set_free(set);
+    for (uint32_t id = 0; id < UNIVERSE; id++)
+        statement_unref(all[id]);
+    EQ(statements_left(), 0);
+}
+
+/* Names of 0 to 39 bytes, around the limit of what an entry holds, with zero bytes in them. */
+static struct bytes name_numbered(uint32_t id, uint8_t at[40])
+{
+    memset(at, id % 3 == 0 ? 0 : 'n', 40);
+    if (id % 40 > 0)
+        at[id % 40 - 1] = (uint8_t)id;
+    return (struct bytes){at, id % 40};
+}
+
+struct map_visit {
+    struct statement **model;
+    uint32_t count;
+};
+
+static void compare_entry(void *context, struct bytes name, struct statement *s)
+{
+    struct map_visit *visit = context;
+    uint8_t at[40];
+
+    for (uint32_t id = 0; id < UNIVERSE; id++)
+        visit->count += bytes_equal(name, name_numbered(id, at)) && visit->model[id] == s;
+}
+
+static void map_against_model(uint64_t seed)
+{
+    struct statement_map map = {0};
+    struct statement *model[UNIVERSE] = {0};
+    struct map_visit visit = {model, 0};
+    uint32_t count = 0;
+    uint8_t at[40];
+
+    CHECK(statement_map_get(&map, bytes_of("")) == NULL);
+    CHECK(!statement_map_remove(&map, bytes_of("")));
+    CHECK(map.entries_ == NULL);
+    for (uint32_t step = 0; step < 8000; step++) {
+        /* 40 is the second empty name. Phases fill, then drain, so that the table also shrinks. */
+        uint32_t id = random_below(&seed, UNIVERSE) % (UNIVERSE - 1);
+        struct bytes name = name_numbered(id == 40 ? 0 : id, at);
+        struct statement **slot = &model[id == 40 ? 0 : id];
+
+        if (random_below(&seed, 8) < (step / 500 % 2 == 0 ? 6 : 1)) {
+            struct statement *s = intern_numbered(random_below(&seed, 30));
+
+            count += *slot == NULL;
+            *slot = s;
+            statement_map_put(&map, name, s);
+            statement_unref(s);
+        } else {
+            EQ(statement_map_remove(&map, name), *slot != NULL, "step %u id %u", step, id);
+            count -= *slot != NULL;
+            *slot = NULL;
+        }
+        EQ(map.count, count, "step %u", step);
+        statement_map_check(&map);
+        id = random_below(&seed, UNIVERSE) % (UNIVERSE - 1);
+        if (id != 40)
+            CHECK(statement_map_get(&map, name_numbered(id, at)) == model[id], "step %u id %u",
+                  step, id);
+    }
+    statement_map_each(&map, compare_entry, &visit);
+    EQ(visit.count, count);
+    statement_map_clear(&map);
+    CHECK(map.entries_ == NULL && map.count == 0);
+    EQ(statements_left(), 0);
+}
+
+TEST(statement_map_agrees_with_a_model)
+{
+    map_against_model(7);
+    statement_hash_bits = 0;
+    map_against_model(8);
+    statement_hash_bits = 3;
+    map_against_model(9);
+    statement_hash_bits = UINT64_MAX;
+}
+
+TEST(statement_map_may_put_what_it_holds)
+{
+    struct statement_map map = {0};
+    struct statement *s = intern_numbered(1);
+
+    statement_map_put(&map, bytes_of("twice"), s);
+    statement_unref(s);
+    statement_map_put(&map, bytes_of("twice"), statement_map_get(&map, bytes_of("twice")));
+    CHECK(statement_map_get(&map, bytes_of("twice")) == s);
+    EQ(s->references, 1);
+    EQ(map.count, 1);
+    statement_map_clear(&map);
+    EQ(statements_left(), 0);
+}
