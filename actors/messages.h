@@ -44,15 +44,23 @@
     X(BACKEND_CLEAN,  F_U(unused))                                                                 \
     X(BACKEND_CHECK,  F_U(unused))                                                                 \
     X(BACKEND_CLOSE,  F_B(reason))                                                                 \
+    X(BACKEND_RELEASED, F_U(unused))                                                               \
     /* cancelling session -> session, and its answer */                                            \
     X(SESSION_CANCEL, F_B(secret))                                                                 \
     X(CANCEL_DONE,    F_U(sent))                                                                   \
     /* daemon -> session */                                                                        \
     X(SESSION_DRAIN,  F_U(unused))                                                                 \
+    /* daemon -> session, once: it has taken too long to log in */                                 \
+    X(SESSION_LOGIN_TIMEOUT, F_U(unused))                                                          \
     /* session -> admin, and its answer */                                                         \
     X(ADMIN_QUERY,    F_B(text) F_B(who))                                                          \
     X(ADMIN_RESULT,   F_B(bytes))                                                                  \
+    /* admin, signal -> daemon; answered by RELOADED when there is a sender. error: empty = ok */  \
     X(DAEMON_RELOAD,  F_U(unused))                                                                 \
+    X(DAEMON_RELOADED, F_B(error) F_U(changed))                                                    \
+    X(DAEMON_SIGNAL,  F_U(number))                                                                 \
+    /* the descriptor -> listener */                                                               \
+    X(LISTENER_READY, F_U(unused))                                                                 \
     X(DAEMON_SHUTDOWN, F_U(unused))                                                                \
     X(DERIVED_KEYS,   F_U(result))
 /* clang-format on */

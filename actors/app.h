@@ -1,0 +1,135 @@
+/* app.h: what the actors of one process share: the configuration in force, the directory of pools,
+ * process-wide counters. Everything here is either immutable, atomic, or behind a lock that is held
+ * for a few instructions; no lock is held across a wait.
+ */
+#ifndef ACTORS_APP_H
+#define ACTORS_APP_H
+
+#include "actors/messages.h"
+#include "auth/scram.h"
+#include "config/config.h"
+#include "runtime/io.h"
+
+#include <pthread.h>
+
+extern const struct actor_type session_type;
+extern const struct actor_type backend_type;
+extern const struct actor_type pool_type;
+extern const struct actor_type listener_type;
+extern const struct actor_type daemon_type;
+extern const struct actor_type admin_type;
+
+/* Ranks: inline asks go upward only. */
+enum { RANK_SESSION = 1, RANK_BACKEND = 2, RANK_POOL = 3, RANK_COORDINATOR = 4, RANK_ROOT = 9 };
+
+enum { HISTOGRAM_BUCKETS = 512 };
+
+/* What one worker has counted for one pool; SHOW adds the workers' up. */
+struct pool_counters {
+    uint64_t transactions;
+    uint64_t queries;
+    uint64_t bytes_received; /* from PostgreSQL */
+    uint64_t bytes_sent;     /* to PostgreSQL */
+    uint64_t transaction_us;
+    uint64_t query_us;
+    uint64_t wait_us;
+    uint64_t waits;
+    uint64_t errors;
+} __attribute__((aligned(CACHE_LINE)));
+
+enum material_kind { MATERIAL_NONE, MATERIAL_PLAIN, MATERIAL_MD5, MATERIAL_KEYS, MATERIAL_PENDING };
+
+/* One (database, user): what outlives the pool actor, never freed. */
+struct pool_shared {
+    char *database;
+    char *user;
+    _Atomic actor_id pool; /* 0: no longer configured */
+    _Atomic int mode;      /* enum pool_mode, for new sessions */
+
+    pthread_mutex_t lock;        /* guards what follows, up to the counters */
+    enum material_kind material; /* what backends log in with */
+    char md5[MD5_TEXT + 1];
+    uint8_t client_key[SCRAM_KEY];
+    uint8_t server_key[SCRAM_KEY];
+    char *secret; /* what a client must know */
+    enum secret_kind secret_kind;
+    struct scram_verifier verifier; /* of a SCRAM secret, or derived from a plain one */
+    bool verifier_known;
+
+    struct pool_shared *next;       /* in the directory's chain */
+    struct pool_counters *counters; /* one per worker */
+    struct pool_counters previous;  /* at the last tick (admin only) */
+    struct pool_counters average;
+};
+
+struct app {
+    const char *config_path;
+    const char *argv0;
+    bool daemonized;
+    bool interactive; /* SIGINT only shuts down */
+    uint64_t started_us;
+    uint64_t started_at; /* wall clock, seconds */
+    actor_id daemon;
+    actor_id admin;
+    _Atomic uint64_t connection_number;
+    _Atomic uint32_t clients; /* connected, of whatever kind */
+    _Atomic uint64_t connections_total;
+    _Atomic uint64_t connections_plain;
+    _Atomic uint64_t connections_tls;
+    _Atomic uint64_t connections_cancel;
+    _Atomic uint64_t connections_error;
+    _Atomic bool draining;
+    _Atomic uint32_t in_transaction;
+    _Atomic int64_t input_held; /* bytes of client messages in memory, against max_memory_usage */
+    _Atomic uint64_t directory_generation;
+};
+extern struct app app;
+
+/* The configuration in force, with a reference for the caller. Any thread. */
+struct config *app_config(void);
+/* Publishes a new one; takes over the caller's reference. */
+void app_publish(struct config *config);
+
+/* The directory. A name that was ever configured keeps its pool_shared. */
+struct pool_shared *directory_find(const char *database, const char *user);
+struct pool_shared *directory_add(const char *database, const char *user);
+/* Calls visit for each, in order of database and user. */
+void directory_each(void (*visit)(void *context, struct pool_shared *shared), void *context);
+
+/* Cancel keys: connection number -> session. */
+void cancel_register(uint32_t pid, actor_id session);
+void cancel_forget(uint32_t pid, actor_id session);
+actor_id cancel_find(uint32_t pid);
+
+/* Sessions that have not logged in yet, oldest first; the daemon ends those over the limit. */
+struct login_entry {
+    struct login_entry *next;
+    struct login_entry *previous;
+    actor_id session;
+    uint64_t since_us;
+};
+void login_enter(struct login_entry *entry, actor_id session, uint64_t now_us);
+void login_leave(struct login_entry *entry); /* harmless when not in it */
+/* Fills out with sessions that entered before; returns how many, at most max. */
+size_t login_overdue(uint64_t before_us, actor_id *out, size_t max);
+
+/* Socket options of the configuration for a client or backend socket (spec: sockets). */
+void socket_options(int fd, bool local, const struct general_config *general);
+
+/* Tells the actor when the peer of this descriptor hangs up: one edge-triggered registration for
+ * the life of the descriptor, watched by a thread of its own, so that an idle backend costs
+ * nothing and still cannot die unnoticed. */
+MUST_CHECK int watch_start(struct failure *why);
+void watch_stop(void);
+void watch_hangup(int fd, actor_id backend);
+
+static inline struct pool_counters *counters_of(struct worker *w, struct pool_shared *shared)
+{
+    return &shared->counters[w->index];
+}
+/* Sharded counters are written by one thread and read by any: no read-modify-write needed. */
+#define COUNT(counter, n)                                                             \
+    __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (n), \
+                     __ATOMIC_RELAXED)
+
+#endif

@@ -1,0 +1,208 @@
+#define LOG_MODULE "pg_doorman::server"
+#include "actors/backend.h"
+
+#include "actors/backend_internal.h"
+#include "actors/pool.h"
+#include "proto/messages.h"
+#include "runtime/log.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+static _Atomic uint32_t next_number = 1;
+
+const char *backend_state_name(uint8_t state)
+{
+    static const char *const names[] = {
+#define X(s) [BACKEND_##s] = #s,
+        BACKEND_STATES(X)
+#undef X
+    };
+
+    return state < BACKEND_STATE_COUNT ? names[state] : "?";
+}
+
+/* Base plus or minus up to a fifth, so that backends of one age do not end together. */
+static uint64_t jitter_us(struct worker *w, uint64_t base_ms)
+{
+    uint64_t fifth = base_ms * 1000 / 5;
+
+    if (base_ms == 0)
+        return 0;
+    return MAX(base_ms * 1000 - fifth + (fifth > 0 ? random_u64(w) % (2 * fifth) : 0),
+               (uint64_t)1000);
+}
+
+struct backend *backend_open(struct worker *w, struct pool_shared *shared, actor_id pool,
+                             struct config *config, const struct effective *effective)
+{
+    struct backend *b = backend_of(actor_new(&backend_type, w->index));
+
+    b->number = atomic_fetch_add(&next_number, 1);
+    b->shared = shared;
+    b->pool = pool;
+    b->config = config_ref(config);
+    b->effective = effective;
+    b->created_us = w->now_us;
+    b->lifetime_us = jitter_us(w, effective->server_lifetime_ms);
+    b->idle_limit_us = jitter_us(w, effective->idle_timeout_ms);
+    b->status = 'I';
+    b->conn.fd = -1;
+    packer_init(&b->parameters);
+    if (effective->mode == POOL_MODE_TRANSACTION && effective->prepared_cache_size > 0)
+        b->statements = statement_set_new(
+            (uint32_t)MIN(effective->server_prepared_cache_size, (uint64_t)UINT32_MAX));
+    return b;
+}
+
+static void backend_free(struct backend *b)
+{
+    INVARIANT(!conn_is_open(&b->conn));
+    if (b->stash != NULL)
+        rbuf_unref(worker_self(), b->stash);
+    b->stash = NULL;
+    ledger_free(&b->ledger);
+    statement_set_free(b->statements);
+    packer_free(&b->parameters);
+    config_unref(b->config);
+    actor_exit(&b->actor);
+}
+
+static void log_closed(struct worker *w, const struct backend *b, struct bytes reason)
+{
+    char age[32];
+
+    log_info("[%s@%s] server closed pid=%d: %.*s, session=%s", b->shared->user, b->shared->database,
+             b->pid, (int)reason.len, (const char *)reason.at,
+             format_duration(age, sizeof age, w->now_us - MIN(b->created_us, w->now_us)));
+}
+
+static void on_start(struct worker *w, struct backend *b)
+{
+    struct backend_error error = {.kind = FAILURE_CONNECT};
+
+    if (backend_login(w, b, &error) == 0) {
+        log_info("[%s@%s] new server connection pid=%d", b->shared->user, b->shared->database,
+                 b->pid);
+        watch_hangup(b->conn.fd, actor_id_of(&b->actor));
+        actor_tell(w, b->pool, MESSAGE(POOL_READY, .backend = actor_id_of(&b->actor)));
+        return;
+    }
+    log_error("[%s@%s] %s", b->shared->user, b->shared->database, error.text);
+    conn_close_wait(w, &b->conn);
+    wait_sleep(w, 10000); /* so that failures do not become a busy loop */
+    /* The pool looks at this backend when the message arrives: it must still be alive then. */
+    b->broken = true;
+    actor_tell(w, b->pool,
+               MESSAGE(POOL_FAILED, .backend = actor_id_of(&b->actor),
+                       .sqlstate = bytes_of(error.sqlstate), .text = bytes_of(error.text),
+                       .kind = (uint64_t)error.kind));
+}
+
+static void on_close(struct worker *w, struct backend *b, struct message *m)
+{
+    struct bytes reason = message_get_BACKEND_CLOSE(m).reason;
+    static const uint8_t terminate[] = {'X', 0, 0, 0, 4};
+
+    log_closed(w, b, reason);
+    if (conn_is_open(&b->conn)) {
+        /* Tried once, without waiting: a courtesy. */
+        if (!b->broken && ledger_empty(&b->ledger))
+            (void)!send(b->conn.fd, terminate, sizeof terminate, MSG_DONTWAIT | MSG_NOSIGNAL);
+        conn_close_wait(w, &b->conn);
+    }
+    actor_tell(w, b->pool, MESSAGE(POOL_GONE, .backend = actor_id_of(&b->actor)));
+}
+
+static void on_work(struct worker *w, struct backend *b, bool clean)
+{
+    if ((clean ? backend_clean(w, b) : backend_check(w, b)) == 0) {
+        actor_tell(w, b->pool, MESSAGE(POOL_READY, .backend = actor_id_of(&b->actor)));
+        return;
+    }
+    b->broken = true;
+    log_closed(w, b, bytes_of(clean ? "cleanup failed" : "failed alive check"));
+    conn_close_wait(w, &b->conn);
+    actor_tell(w, b->pool, MESSAGE(POOL_GONE, .backend = actor_id_of(&b->actor)));
+}
+
+static void backend_receive(struct worker *w, struct actor *self, struct message *m)
+{
+    struct backend *b = backend_of(self);
+
+    switch (m->kind) {
+    case MESSAGE_START: on_start(w, b); break;
+    case MSG_BACKEND_CLEAN: on_work(w, b, true); break;
+    case MSG_BACKEND_CHECK: on_work(w, b, false); break;
+    case MSG_BACKEND_CLOSE: on_close(w, b, m); break;
+    case MSG_BACKEND_HANGUP:
+        actor_tell(w, b->pool, MESSAGE(BACKEND_HANGUP, .backend = actor_id_of(self)));
+        break;
+    case MSG_BACKEND_RELEASED: backend_free(b); break;
+    case MESSAGE_SENT: break; /* an error: the next use finds out */
+    default: INVARIANT(!"a backend does not understand this kind of message");
+    }
+}
+
+static bool backend_blocks(const struct actor *self, const struct message *m)
+{
+    (void)self;
+    return m->kind == MESSAGE_START || m->kind == MSG_BACKEND_CLEAN ||
+           m->kind == MSG_BACKEND_CHECK || m->kind == MSG_BACKEND_CLOSE;
+}
+
+static void backend_reset(struct actor *a)
+{
+    struct backend *b = backend_of(a);
+    uint32_t epoch = atomic_load_explicit(&b->conn.epoch, memory_order_relaxed);
+
+    memset((uint8_t *)b + sizeof *a, 0, sizeof *b - sizeof *a);
+    atomic_store_explicit(&b->conn.epoch, epoch, memory_order_relaxed);
+}
+
+static uint32_t backend_pack(const struct actor *a, struct packer *out)
+{
+    const struct backend *b = CONTAINER_OF(a, struct backend, actor);
+
+    pack_str(out, "database");
+    pack_str(out, b->shared->database);
+    pack_str(out, "user");
+    pack_str(out, b->shared->user);
+    pack_str(out, "pid");
+    pack_int(out, b->pid);
+    pack_str(out, "fd");
+    pack_int(out, b->conn.fd);
+    pack_str(out, "transaction_status");
+    pack_str_len(out, &b->status, 1);
+    pack_str(out, "requests_owed");
+    pack_uint(out, ledger_count(&b->ledger));
+    pack_str(out, "dirt");
+    pack_uint(out, b->dirt);
+    pack_str(out, "created_us");
+    pack_uint(out, b->created_us);
+    pack_str(out, "uses");
+    pack_uint(out, b->uses);
+    pack_str(out, "statements");
+    pack_uint(out, b->statements == NULL ? 0 : statement_set_count(b->statements));
+    pack_str(out, "epoch");
+    pack_uint(out, b->epoch);
+    return 11;
+}
+
+static const char *backend_state(const struct actor *a)
+{
+    return backend_state_name(CONTAINER_OF(a, struct backend, actor)->state);
+}
+
+const struct actor_type backend_type = {
+    .name = "backend",
+    .size = sizeof(struct backend),
+    .rank = RANK_BACKEND,
+    .number = 2,
+    .receive = backend_receive,
+    .blocks = backend_blocks,
+    .pack = backend_pack,
+    .state_name = backend_state,
+    .kind_name = message_kind_name,
+    .reset = backend_reset,
+};

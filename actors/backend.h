@@ -1,0 +1,120 @@
+/* backend.h: one connection to PostgreSQL.
+ *
+ * While it connects, is cleaned, checked or closed, it is an actor of its own. Between, its pool
+ * has it idle, or has leased it to a session: then the session alone touches the fields under
+ * "transport". The pool alone touches those under "pool". The rest is written at login and read by
+ * whoever holds it.
+ */
+#ifndef ACTORS_BACKEND_H
+#define ACTORS_BACKEND_H
+
+#include "actors/app.h"
+#include "actors/ledger.h"
+#include "actors/statement.h"
+
+/* As the pool sees it. */
+#define BACKEND_STATES(X) X(LOGIN) X(IDLE) X(LEASED) X(CLEANING) X(CHECKING) X(CLOSING)
+enum backend_state {
+#define X(s) BACKEND_##s,
+    BACKEND_STATES(X)
+#undef X
+        BACKEND_STATE_COUNT
+};
+
+/* What a transaction left behind; each has its remedy (backend_clean.c). */
+enum backend_dirt {
+    DIRT_SET = 1,
+    DIRT_PREPARE = 2,
+    DIRT_DECLARE = 4,
+    DIRT_ROLLBACK = 8, /* an open or implicit transaction */
+    DIRT_SYNC = 16,    /* it skips everything up to a Sync */
+};
+
+struct backend {
+    struct actor actor;
+    struct conn conn;
+    struct pool_shared *shared;
+    actor_id pool;
+    uint32_t number; /* unique, for SHOW */
+    int32_t pid;
+    uint8_t key[32];
+    uint8_t key_len;
+    bool tls;
+    struct sockaddr_storage address; /* for cancel requests */
+    socklen_t address_len;
+    uint64_t created_us;
+    uint64_t lifetime_us; /* with jitter; 0: none */
+    uint64_t idle_limit_us;
+    struct config *config; /* that it was opened with; referenced */
+    const struct effective *effective;
+    struct packer parameters; /* pairs as PostgreSQL reported them, packed */
+
+    /* transport: the holder's */
+    struct ledger ledger;
+    struct statement_set *statements; /* NULL: not remapped */
+    struct rbuf *stash;               /* a server message that has not come whole */
+    uint32_t stash_len;
+    uint64_t body_left; /* of the server message that is passing */
+    bool body_swallowed;
+    char status;     /* of the last ReadyForQuery */
+    bool needs_sync; /* extended messages were sent since the last ReadyForQuery */
+    bool copy_in;
+    bool cancelled; /* a cancel request was sent to it: not to be reused */
+    bool broken;
+    uint8_t dirt; /* enum backend_dirt */
+
+    /* pool */
+    struct backend *pool_next;
+    struct backend *pool_previous;
+    uint8_t state; /* enum backend_state */
+    uint32_t epoch;
+    uint64_t idle_since_us;
+    uint64_t leased_since_us;
+    uint64_t uses;
+
+    /* statistics: the holder's */
+    uint64_t transactions;
+    uint64_t queries;
+    uint64_t bytes_sent;
+    uint64_t bytes_received;
+    uint64_t prepared_hits;
+    uint64_t prepared_misses;
+    char application_name[64];
+};
+
+const char *backend_state_name(uint8_t state);
+static inline struct backend *backend_of(struct actor *a)
+{
+    return CONTAINER_OF(a, struct backend, actor);
+}
+static inline struct backend *backend_find(actor_id id)
+{
+    struct actor *a = actor_find(id);
+
+    return a == NULL ? NULL : backend_of(a);
+}
+
+/* A new backend in state LOGIN; the actor starts to connect by itself and tells the pool READY or
+ * FAILED. Takes its own reference on config; `effective` lies within it. */
+struct backend *backend_open(struct worker *w, struct pool_shared *shared, actor_id pool,
+                             struct config *config, const struct effective *effective);
+
+/* kind of POOL_FAILED */
+enum backend_failure {
+    FAILURE_CONNECT,   /* unreachable, or too slow */
+    FAILURE_LOGIN,     /* refused, or could not prove itself */
+    FAILURE_RESOURCES, /* no descriptors here */
+    FAILURE_PARAMETER, /* PostgreSQL refused a configured startup parameter */
+};
+
+/* Sends a CancelRequest on a connection of its own and waits (at most a second) for the server to
+ * close it. From a coroutine. True when it was delivered. */
+bool backend_send_cancel(struct worker *w, const struct sockaddr_storage *address, socklen_t len,
+                         int32_t pid, const uint8_t *key, size_t key_len);
+
+/* A ParameterStatus: remembers the pair. */
+void backend_set_parameter(struct backend *b, struct bytes name, struct bytes value);
+/* The key of a server parameter in the packed pairs; NULL when absent. */
+struct bytes parameters_find(const struct packer *pairs, const char *name);
+
+#endif

@@ -1,0 +1,39 @@
+/* backend_internal.h: what the files of the backend actor share. All of it runs on a borrowed
+ * stack and may wait. */
+#ifndef ACTORS_BACKEND_INTERNAL_H
+#define ACTORS_BACKEND_INTERNAL_H
+
+#include "actors/backend.h"
+#include "proto/messages.h"
+
+struct backend_error {
+    enum backend_failure kind;
+    char sqlstate[6];
+    char text[320];
+};
+
+/* Connects and logs in, within connect_timeout: 0, or -1 with the reason. */
+MUST_CHECK int backend_login(struct worker *w, struct backend *b, struct backend_error *error);
+/* Answers AuthenticationRequests: see backend_auth.c. */
+struct backend_auth;
+
+/* Rolls back and resets what its dirt says: 0, or -1 when it must be closed. */
+MUST_CHECK int backend_clean(struct worker *w, struct backend *b);
+/* Is it alive? An empty query. */
+MUST_CHECK int backend_check(struct worker *w, struct backend *b);
+
+/* Reads whole messages, one at a time, from a coroutine. */
+struct message_reader {
+    struct conn *conn;
+    uint64_t deadline_us;
+    uint8_t *at; /* malloc'ed */
+    size_t len;
+    size_t used;
+    size_t size;
+};
+void reader_free(struct message_reader *r);
+/* The next message, borrowed until the next call: 0, -1 with the reason (errno-like in *error). */
+MUST_CHECK int reader_next(struct worker *w, struct message_reader *r, struct frame *out,
+                           int *error);
+
+#endif

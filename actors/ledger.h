@@ -1,0 +1,75 @@
+/* ledger.h: what a backend still owes, in order.
+ *
+ * Each request that goes to a backend, and each that the pooler answers itself, has an entry.
+ * Server messages consume entries from the head; so it is always known whom a reply is for, what to
+ * swallow, where the pooler's own replies go, and whether the backend is synced. The ring grows
+ * when it must and keeps its size: no allocation in the steady state.
+ */
+#ifndef ACTORS_LEDGER_H
+#define ACTORS_LEDGER_H
+
+#include "runtime/base.h"
+
+struct statement;
+
+enum ledger_kind {
+    ASK_QUERY = 'Q',
+    ASK_FUNCTION = 'F',
+    ASK_PARSE = 'P',
+    ASK_BIND = 'B',
+    ASK_DESCRIBE_STATEMENT = 'D',
+    ASK_DESCRIBE_PORTAL = 'd',
+    ASK_EXECUTE = 'E',
+    ASK_CLOSE = 'C',
+    ASK_SYNC = 'S',
+};
+
+enum ledger_for {
+    FOR_CLIENT,  /* the reply goes to the client */
+    FOR_POOLER,  /* the reply is swallowed */
+    FROM_POOLER, /* nothing was sent: the pooler replies when the entry is at the head */
+    FOR_MISSING, /* an error here is told as "statement does not exist" */
+};
+
+struct ledger_entry {
+    uint8_t kind;
+    uint8_t whose;
+    struct statement *statement; /* parsed or closed by this request; borrowed from the set */
+    char *missing;               /* FOR_MISSING: the client's name; malloc'ed */
+};
+
+struct ledger {
+    struct ledger_entry *ring;
+    uint32_t head; /* free-running; size is a power of two */
+    uint32_t tail;
+    uint32_t size;
+};
+
+void ledger_free(struct ledger *l);
+void ledger_push(struct ledger *l, enum ledger_kind kind, enum ledger_for whose,
+                 struct statement *statement);
+static inline bool ledger_empty(const struct ledger *l)
+{
+    return l->head == l->tail;
+}
+static inline struct ledger_entry *ledger_head(struct ledger *l)
+{
+    return l->head == l->tail ? NULL : &l->ring[l->head & (l->size - 1)];
+}
+static inline void ledger_pop(struct ledger *l)
+{
+    INVARIANT(l->head != l->tail);
+    l->head++;
+}
+/* Right behind a pop, so there is room. */
+static inline void ledger_push_front(struct ledger *l, struct ledger_entry entry)
+{
+    INVARIANT(l->size > 0 && l->tail - l->head < l->size);
+    l->ring[--l->head & (l->size - 1)] = entry;
+}
+static inline uint32_t ledger_count(const struct ledger *l)
+{
+    return l->tail - l->head;
+}
+
+#endif

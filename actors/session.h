@@ -1,0 +1,236 @@
+/* session.h: one client.
+ *
+ * A session never holds a stack: each wait is a phase, and each handler runs to completion. Between
+ * messages it is this struct, one armed receive, and nothing else. While it has a backend it reads
+ * and writes it directly (the lease, actors/backend.h).
+ *
+ * Phases:
+ *   START     the first packet (SSLRequest, CancelRequest, StartupMessage)
+ *   AUTH      a password or SASL message
+ *   DERIVING  a helper thread makes the verifier of a plain password
+ *   LOGIN     the pool, for the server's parameters
+ *   IDLE      a client message; holds no backend
+ *   WAITING   the pool's queue
+ *   BOUND     client or server: holds a backend
+ *   DRAINING  the client has gone, the backend still owes replies
+ *   RELEASING the backend's descriptor, or its last send, to come to rest
+ *   ADMIN     a client message on the console;  ADMIN_BUSY: the answer
+ *   CANCEL    the cancel request it has passed on
+ *   CLOSED    nothing more but operations in flight
+ *
+ * Apart from that, the client's side ends by itself (enum client_end): it is told why, its socket
+ * is half closed, and it has a second to read that and close.
+ */
+#ifndef ACTORS_SESSION_H
+#define ACTORS_SESSION_H
+
+#include "actors/backend.h"
+#include "auth/hba.h"
+#include "proto/messages.h"
+
+#define SESSION_PHASES(X)                                                                      \
+    X(START)                                                                                   \
+    X(AUTH) X(DERIVING) X(LOGIN) X(IDLE) X(WAITING) X(BOUND) X(DRAINING) X(RELEASING) X(ADMIN) \
+        X(ADMIN_BUSY) X(CANCEL) X(CLOSED)
+enum session_phase {
+#define X(p) SESSION_##p,
+    SESSION_PHASES(X)
+#undef X
+        SESSION_PHASE_COUNT
+};
+
+enum client_end { CLIENT_OPEN, CLIENT_TOLD, CLIENT_LINGERS, CLIENT_CLOSED };
+
+enum session_flag {
+    SESSION_REMAP = 1,           /* statements are shared under the pooler's names */
+    SESSION_LOCAL = 2,           /* Unix socket */
+    SESSION_FATAL_SEEN = 4,      /* the server said why it ends the connection */
+    SESSION_COPY_IN = 8,         /* the server asked for CopyData and has not had its end */
+    SESSION_SKIP_TO_SYNC = 16,   /* the server ignores everything up to Sync */
+    SESSION_FLUSHED = 32,        /* Flush since the last ReadyForQuery */
+    SESSION_SERVER_PAUSED = 64,  /* the client reads too slowly: nothing is read from the server */
+    SESSION_CLIENT_PAUSED = 128, /* the server takes too little: nothing is read from the client */
+    SESSION_DISCARD = 256,       /* the rest of a client message that nobody wants is skipped */
+    SESSION_COUNTED = 512,       /* in app.clients */
+    SESSION_LOGGED_IN = 1024,
+    SESSION_ASYNC = 2048,       /* has ever sent Flush */
+    SESSION_DRAIN = 4096,       /* to be ended at the next message boundary */
+    SESSION_BAD_BACKEND = 8192, /* an error under Flush: not to be reused after the next Sync */
+    SESSION_ASKED = 16384,      /* a request to the pool is open */
+};
+
+enum auth_step { AUTH_MD5, AUTH_CLEAR, AUTH_SCRAM_FIRST, AUTH_SCRAM_FINAL };
+
+/* What only a login needs; freed when it is over. */
+struct session_login {
+    struct login_entry entry;
+    struct config *config; /* referenced */
+    struct sockaddr_storage peer;
+    enum auth_step step;
+    bool admin;
+    uint8_t salt[4];
+    char md5[MD5_TEXT + 1]; /* stored form to check against */
+    struct scram_server scram;
+    struct parameter parameters[64]; /* of the StartupMessage; into text */
+    int parameter_count;
+    uint8_t *text;
+    size_t text_len;
+};
+
+struct session {
+    struct actor actor;
+    struct conn conn;
+    uint8_t phase;
+    uint8_t mode;   /* enum pool_mode */
+    uint8_t client; /* enum client_end */
+    uint16_t flags;
+    uint32_t secret; /* of the cancel key */
+    uint64_t number; /* "#c<number>"; its low half is the cancel key's pid */
+
+    struct rbuf *in; /* client bytes that wait: [in_at, in_end) */
+    uint32_t in_at;
+    uint32_t in_end;
+    uint32_t in_scanned; /* of them, looked at without finding the end of the batch */
+    uint64_t body_left;  /* of the client message that is passing */
+
+    struct pool_shared *shared;
+    struct backend *backend;
+    uint64_t ticket; /* of the open request to the pool */
+    uint64_t asked_us;
+    uint64_t leased_us;
+    uint64_t query_us; /* when the running query was read */
+    uint32_t lease_batches;
+    uint32_t alarm; /* token: alarms of earlier waits are stale */
+    uint64_t drained_bytes;
+
+    struct session_login *login;
+    char *name; /* "user\0database\0application\0addr\0": one block */
+    uint16_t database_at;
+    uint16_t application_at;
+    uint16_t address_at;
+    struct statement_map statements;
+    struct statement *unnamed;
+
+    uint64_t connected_us;
+    uint64_t transactions;
+    uint64_t queries;
+    uint64_t errors;
+    uint64_t wait_max_us;
+};
+
+/* How much may wait on its way to one side before nothing more is read from the other. */
+enum {
+    OUTPUT_HIGH = 64 << 10,
+    BATCH_HIGH = 64 << 10,  /* of a batch without its Sync, before it is begun */
+    BATCHES_PER_LEASE = 64, /* pipelined on one lease before others get their turn */
+    DRAIN_BYTES = 16 << 20, /* of replies for a client that has gone */
+};
+
+static inline struct session *session_of(struct actor *a)
+{
+    return CONTAINER_OF(a, struct session, actor);
+}
+static inline const char *session_user(const struct session *s)
+{
+    return s->name == NULL ? "" : s->name;
+}
+static inline const char *session_database(const struct session *s)
+{
+    return s->name == NULL ? "" : s->name + s->database_at;
+}
+static inline const char *session_application(const struct session *s)
+{
+    return s->name == NULL ? "" : s->name + s->application_at;
+}
+static inline const char *session_address(const struct session *s)
+{
+    return s->name == NULL ? "" : s->name + s->address_at;
+}
+static inline uint8_t *session_input(const struct session *s)
+{
+    return s->in->data + s->in_at;
+}
+static inline uint32_t session_input_len(const struct session *s)
+{
+    return s->in == NULL ? 0 : s->in_end - s->in_at;
+}
+
+/* A session for an accepted socket; it begins by itself. */
+void session_open(struct worker *w, int fd, const struct sockaddr_storage *peer, uint16_t home);
+const char *session_phase_name(uint8_t phase);
+/* idle, active or waiting, as SHOW CLIENTS tells it. */
+const char *session_state_word(const struct session *s);
+
+/* --- between the files of the session --- */
+void session_go(struct session *s, enum session_phase to);
+/* Takes `len` bytes off the input. */
+void session_consume(struct worker *w, struct session *s, uint32_t len);
+
+/* session_startup.c */
+void session_on_startup_input(struct worker *w, struct session *s);
+void session_on_derived(struct worker *w, struct session *s, struct message *m);
+void session_on_parameters(struct worker *w, struct session *s, struct message *m);
+void session_login_free(struct session *s);
+/* session_input.c: client -> server */
+void session_on_client_input(struct worker *w, struct session *s);
+/* session_statements.c: whole messages in phase BOUND, of a session that remaps */
+void session_forward_parse(struct worker *w, struct session *s, const struct frame *f);
+void session_forward_bind(struct worker *w, struct session *s, const struct frame *f);
+void session_forward_describe(struct worker *w, struct session *s, const struct frame *f);
+void session_forward_close(struct worker *w, struct session *s, const struct frame *f);
+/* Before a Sync: what the backend holds over its bound is closed. */
+void session_close_excess(struct worker *w, struct session *s);
+/* The error of a FOR_MISSING request, as PostgreSQL would put it; borrowed until the next call on
+ * this thread. */
+const char *session_missing_text(const struct ledger_entry *entry);
+void session_statements_free(struct session *s);
+/* Passes what is there of the message at the head of the input, behind `skip` bytes of it; the rest
+ * follows as it comes. */
+void session_pass(struct worker *w, struct session *s, const struct frame *f, uint32_t skip);
+/* session_output.c: server -> client */
+void session_on_server_bytes(struct worker *w, struct session *s, struct rbuf *buf, uint32_t len);
+/* Sends the pooler's own replies that are next. */
+void session_emit_local(struct worker *w, struct session *s);
+/* session_lease.c */
+void session_checkout(struct worker *w, struct session *s);
+void session_on_lease(struct worker *w, struct session *s, struct message *m);
+void session_on_refused(struct worker *w, struct session *s, struct message *m);
+/* The backend owes nothing and may go back: gives it back, or waits until its socket is quiet. */
+void session_release(struct worker *w, struct session *s);
+/* Is the backend synced, so that a transaction-mode session lets go of it? */
+bool session_may_release(const struct session *s);
+/* The client is gone, or told off: whatever becomes of the backend. */
+void session_abandon(struct worker *w, struct session *s);
+void session_backend_lost(struct worker *w, struct session *s);
+void session_close_backend(struct worker *w, struct session *s);
+void session_give_back(struct worker *w, struct session *s, enum lease_end how);
+/* Phase DRAINING: done? */
+void session_drain_step(struct worker *w, struct session *s);
+/* session_end.c */
+/* Tells the client and ends. with_ready: ReadyForQuery behind it, as the suite expects. */
+void session_fatal(struct worker *w, struct session *s, const char *sqlstate, const char *text,
+                   bool with_ready);
+void session_login_overdue(struct worker *w, struct session *s);
+/* The client knows why (the server's own words): ends. */
+void session_told(struct worker *w, struct session *s, const char *reason);
+/* Ends without a word. */
+void session_close(struct worker *w, struct session *s, const char *reason);
+void session_maybe_exit(struct worker *w, struct session *s);
+void session_on_admin_result(struct worker *w, struct session *s, struct message *m);
+void session_on_alarm(struct worker *w, struct session *s, struct message *m);
+/* Replies still go to the client? */
+static inline bool session_client_listens(const struct session *s)
+{
+    return s->client == CLIENT_OPEN;
+}
+/* The process drains: at a message boundary the client is told and let go. */
+void session_drain(struct worker *w, struct session *s);
+/* One side takes nothing: unless that changes in time, the session ends. */
+void session_watch_progress(struct worker *w, struct session *s);
+void session_on_cancel(struct worker *w, struct session *s, struct message *m);
+void session_request_cancel(struct worker *w, struct session *s, uint32_t pid, struct bytes secret);
+
+#define SESSION_LOG(s) "[%s@%s #c%llu] "
+#define SESSION_ID(s)  session_user(s), session_database(s), (unsigned long long)(s)->number
+
+#endif

@@ -1,0 +1,346 @@
+/* How a client proves itself: trust, cleartext, MD5, SCRAM-SHA-256. */
+#define LOG_MODULE "pg_doorman::auth"
+#include "actors/session_login.h"
+
+#include "runtime/log.h"
+#include "runtime/offload.h"
+
+#include <openssl/mem.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SCRAM_ITERATIONS = 4096, AD_HOC_SALT = 16 };
+
+static const char wrong_password[] =
+    "Authentication failed. Please check your username and password.";
+
+static void put(struct worker *w, struct session *s, struct writer *out)
+{
+    INVARIANT(!out->failed);
+    conn_put_copy(w, &s->conn, out->at, out->len);
+    writer_free(out);
+}
+
+static void ask_md5(struct worker *w, struct session *s)
+{
+    struct session_login *l = s->login;
+    struct writer out;
+
+    random_secret(l->salt, sizeof l->salt);
+    l->step = AUTH_MD5;
+    session_go(s, SESSION_AUTH);
+    writer_init(&out);
+    write_authentication(&out, 5, l->salt, sizeof l->salt);
+    put(w, s, &out);
+}
+
+static void ask_clear(struct worker *w, struct session *s)
+{
+    struct writer out;
+
+    s->login->step = AUTH_CLEAR;
+    session_go(s, SESSION_AUTH);
+    writer_init(&out);
+    write_authentication(&out, 3, NULL, 0);
+    put(w, s, &out);
+}
+
+static void ask_scram(struct worker *w, struct session *s)
+{
+    struct pool_shared *shared = s->shared;
+    struct writer out;
+
+    pthread_mutex_lock(&shared->lock);
+    s->login->scram.verifier = shared->verifier;
+    pthread_mutex_unlock(&shared->lock);
+    s->login->step = AUTH_SCRAM_FIRST;
+    session_go(s, SESSION_AUTH);
+    writer_init(&out);
+    write_sasl_mechanisms(&out);
+    put(w, s, &out);
+}
+
+/* --- a verifier for a plain password, made once --- */
+
+struct derivation {
+    struct pool_shared *shared;
+    actor_id session;
+    char *password;
+    struct scram_verifier verifier;
+};
+
+static void derive(void *argument)
+{
+    struct derivation *d = argument;
+    uint8_t salt[AD_HOC_SALT];
+
+    random_secret(salt, sizeof salt);
+    scram_verifier_derive(&d->verifier, d->password, salt, sizeof salt, SCRAM_ITERATIONS);
+}
+
+static void derive_and_tell(struct coroutine *co, void *argument)
+{
+    struct derivation *d = argument;
+
+    bool derived = offload_run(co->worker, derive, d) == 0;
+    pthread_mutex_lock(&d->shared->lock);
+    /* Whoever came first wins: all exchanges share one salt. The secret may be a new one by now. */
+    if (derived && !d->shared->verifier_known && d->shared->secret != NULL &&
+        strcmp(d->shared->secret, d->password) == 0) {
+        d->shared->verifier = d->verifier;
+        d->shared->verifier_known = true;
+    }
+    pthread_mutex_unlock(&d->shared->lock);
+    actor_tell(co->worker, d->session, MESSAGE(DERIVED_KEYS, .result = 0));
+    OPENSSL_cleanse(d->password, strlen(d->password));
+    free(d->password);
+    free(d);
+}
+
+void session_on_derived(struct worker *w, struct session *s, struct message *m)
+{
+    (void)m;
+    if (s->phase != SESSION_DERIVING)
+        return;
+    pthread_mutex_lock(&s->shared->lock);
+    bool known = s->shared->verifier_known;
+    pthread_mutex_unlock(&s->shared->lock);
+    if (known)
+        ask_scram(w, s);
+    else /* the secret was changed under this login */
+        session_fatal(w, s, "28P01", wrong_password, false);
+}
+
+static void start_scram(struct worker *w, struct session *s, const char *secret)
+{
+    pthread_mutex_lock(&s->shared->lock);
+    bool known = s->shared->verifier_known;
+    pthread_mutex_unlock(&s->shared->lock);
+    if (known) {
+        ask_scram(w, s);
+        return;
+    }
+    struct derivation *d = calloc(1, sizeof *d);
+    INVARIANT(d != NULL);
+    d->shared = s->shared;
+    d->session = actor_id_of(&s->actor);
+    d->password = strdup(secret);
+    INVARIANT(d->password != NULL);
+    session_go(s, SESSION_DERIVING);
+    worker_spawn(w, derive_and_tell, d);
+}
+
+/* --- choosing --- */
+
+bool session_auth_start(struct worker *w, struct session *s, const struct hba_peer *peer)
+{
+    struct pool_shared *shared = s->shared;
+    char text[512];
+    char *secret;
+    bool trusted = false;
+
+    pthread_mutex_lock(&shared->lock);
+    secret = strdup(shared->secret != NULL ? shared->secret : "");
+    enum secret_kind kind = shared->secret_kind;
+    pthread_mutex_unlock(&shared->lock);
+    INVARIANT(secret != NULL);
+    switch (hba_method(s->login->config->hba, peer, session_database(s), session_user(s), kind)) {
+    case HBA_TRUST: trusted = true; break;
+    case HBA_MD5:
+        if (kind == SECRET_MD5)
+            snprintf(s->login->md5, sizeof s->login->md5, "%s", secret);
+        else
+            md5_stored(s->login->md5, secret, session_user(s));
+        ask_md5(w, s);
+        break;
+    case HBA_SCRAM: start_scram(w, s, secret); break;
+    case HBA_CLEARTEXT: ask_clear(w, s); break;
+    case HBA_DENY:
+        snprintf(text, sizeof text,
+                 "Connection with scram password from IP address %s to %s@%s is not permitted by "
+                 "HBA configuration. Please contact your database administrator.",
+                 session_address(s), session_user(s), session_database(s));
+        session_fatal(w, s, "28000", text, false);
+        break;
+    case HBA_UNUSABLE:
+        log_warn("[%s@%s] unsupported password type", session_user(s), session_database(s));
+        session_fatal(w, s, "28P01",
+                      "Authentication method not supported. Please contact your database "
+                      "administrator.",
+                      false);
+        break;
+    }
+    OPENSSL_cleanse(secret, strlen(secret));
+    free(secret);
+    return trusted;
+}
+
+void session_auth_admin(struct worker *w, struct session *s)
+{
+    const struct general_config *g = &s->login->config->general;
+
+    if (secret_kind(g->admin_password) == SECRET_MD5)
+        snprintf(s->login->md5, sizeof s->login->md5, "%s", g->admin_password);
+    else
+        md5_stored(s->login->md5, g->admin_password, g->admin_username);
+    ask_md5(w, s);
+}
+
+/* --- proving --- */
+
+static void refuse_password(struct worker *w, struct session *s)
+{
+    char text[256];
+
+    if (!s->login->admin) {
+        log_error("[%s@%s] MD5 authentication failed from %s", session_user(s), session_database(s),
+                  session_address(s));
+        session_fatal(w, s, "28P01", wrong_password, false);
+        return;
+    }
+    log_warn("Invalid password for admin user: %s", session_user(s));
+    snprintf(text, sizeof text, "password authentication failed for user \"%s\"", session_user(s));
+    session_fatal(w, s, "28P01", text, false);
+}
+
+static bool on_md5(struct worker *w, struct session *s, struct cursor *body)
+{
+    struct bytes given = cursor_string(body);
+    char wanted[MD5_TEXT + 1];
+
+    md5_response(wanted, s->login->md5, s->login->salt);
+    if (!body->bad && secret_equal(given.at, given.len, wanted, MD5_TEXT))
+        return true;
+    refuse_password(w, s);
+    return false;
+}
+
+static bool on_clear(struct worker *w, struct session *s, struct cursor *body)
+{
+    struct bytes given = cursor_string(body);
+    struct pool_shared *shared = s->shared;
+    char md5[MD5_TEXT + 1];
+    bool right = false;
+
+    if (!body->bad) {
+        pthread_mutex_lock(&shared->lock);
+        if (shared->secret_kind == SECRET_PLAIN)
+            right = secret_equal(given.at, given.len, shared->secret, strlen(shared->secret));
+        if (shared->secret_kind == SECRET_MD5) {
+            md5_stored(md5, (const char *)given.at, session_user(s));
+            right = secret_equal(md5, MD5_TEXT, shared->secret, strlen(shared->secret));
+        }
+        pthread_mutex_unlock(&shared->lock);
+    }
+    if (!right)
+        refuse_password(w, s);
+    return right;
+}
+
+static void scram_failed(struct worker *w, struct session *s, const char *stage, const char *reason,
+                         const char *text)
+{
+    log_warn("[%s@%s] SCRAM: %s from %s: %s", session_user(s), session_database(s), stage,
+             session_address(s), reason);
+    session_fatal(w, s, "28P01", text, false);
+}
+
+static bool on_scram_first(struct worker *w, struct session *s, struct cursor *body)
+{
+    struct session_login *l = s->login;
+    struct bytes mechanism = cursor_string(body);
+    uint32_t len = cursor_u32(body);
+    struct bytes message = cursor_bytes(body, cursor_left(body));
+    uint8_t nonce[18];
+    struct failure why = {"wrong mechanism or length"};
+    struct writer out;
+    enum scram_verdict verdict = SCRAM_MALFORMED;
+
+    random_secret(nonce, sizeof nonce);
+    if (!body->bad && bytes_equal(mechanism, bytes_of("SCRAM-SHA-256")) && len == message.len)
+        verdict = scram_server_first(&l->scram, message, nonce, &why);
+    if (verdict != SCRAM_OK) {
+        scram_failed(w, s, "client first message parse error", why.text,
+                     "Authentication protocol error. Your client may not support SCRAM "
+                     "authentication properly.");
+        return false;
+    }
+    l->step = AUTH_SCRAM_FINAL;
+    writer_init(&out);
+    write_authentication(&out, 11, l->scram.server_first, l->scram.server_first_len);
+    put(w, s, &out);
+    return false;
+}
+
+/* A right proof reveals the ClientKey, with which the pooler logs in as this user. */
+static void promote(struct session *s)
+{
+    struct pool_shared *shared = s->shared;
+
+    pthread_mutex_lock(&shared->lock);
+    bool promoted = shared->material == MATERIAL_PENDING;
+    if (promoted) {
+        shared->material = MATERIAL_KEYS;
+        memcpy(shared->client_key, s->login->scram.client_key, SCRAM_KEY);
+        memcpy(shared->server_key, s->login->scram.verifier.server_key, SCRAM_KEY);
+    }
+    pthread_mutex_unlock(&shared->lock);
+    if (promoted)
+        log_info("[%s@%s] static passthrough: ClientKey stored after SCRAM auth", session_user(s),
+                 session_database(s));
+}
+
+static bool on_scram_final(struct worker *w, struct session *s, struct cursor *body)
+{
+    struct bytes message = cursor_bytes(body, cursor_left(body));
+    struct failure why = {""};
+    char final[128];
+    struct writer out;
+
+    switch (scram_server_final(&s->login->scram, message, final, &why)) {
+    case SCRAM_OK: break;
+    case SCRAM_MALFORMED:
+        scram_failed(w, s, "client final message parse error", why.text,
+                     "Authentication protocol error. Your client sent an invalid SCRAM final "
+                     "message.");
+        return false;
+    case SCRAM_WRONG:
+        scram_failed(w, s, "server final message error", why.text,
+                     "Authentication failed. Invalid credentials or authentication protocol "
+                     "error.");
+        return false;
+    }
+    promote(s);
+    writer_init(&out);
+    write_authentication(&out, 12, final, strlen(final));
+    put(w, s, &out);
+    return true;
+}
+
+bool session_auth_input(struct worker *w, struct session *s)
+{
+    struct frame frame;
+    bool proven = false;
+
+    switch (frame_peek(&frame, session_input(s), session_input_len(s), PASSWORD_LIMIT)) {
+    case FRAME_PARTIAL:
+        if (frame.body == NULL || frame.type == 'p')
+            return false;
+        break;
+    case FRAME_BROKEN: session_close(w, s, "invalid length of password message"); return false;
+    case FRAME_WHOLE: break;
+    }
+    if (frame.type != 'p') {
+        session_close(w, s, "expected a password message");
+        return false;
+    }
+    struct cursor body = cursor_of(frame.body, frame.body_len);
+    switch (s->login->step) {
+    case AUTH_MD5: proven = on_md5(w, s, &body); break;
+    case AUTH_CLEAR: proven = on_clear(w, s, &body); break;
+    case AUTH_SCRAM_FIRST: proven = on_scram_first(w, s, &body); break;
+    case AUTH_SCRAM_FINAL: proven = on_scram_final(w, s, &body); break;
+    }
+    session_consume(w, s, MIN(FRAME_HEADER + frame.body_len, session_input_len(s)));
+    return proven;
+}

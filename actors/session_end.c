@@ -1,0 +1,231 @@
+/* How sessions end, and what ends them: errors, time limits, cancel requests of others. */
+#define LOG_MODULE "pg_doorman::client"
+#include "actors/session.h"
+
+#include "runtime/log.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { LINGER_US = 1000000, SERVER_WRITE_US = 5000000, CANCEL_US = 5000000 };
+
+static void drop_input(struct worker *w, struct session *s)
+{
+    if (s->in != NULL)
+        session_consume(w, s, session_input_len(s));
+}
+
+/* The client's side is settled; now the backend's, and the pool's. */
+static void leave(struct worker *w, struct session *s)
+{
+    if (s->phase == SESSION_BOUND)
+        session_abandon(w, s);
+    else if (s->backend == NULL && s->phase != SESSION_CLOSED)
+        session_go(s, SESSION_CLOSED);
+    if (s->flags & SESSION_ASKED) {
+        struct message *m = MESSAGE(POOL_WITHDRAW, .ticket = s->ticket);
+
+        m->sender = actor_id_of(&s->actor);
+        /* A pool that is gone has refused everyone first: that answer is in the mailbox. */
+        actor_tell(w, atomic_load(&s->shared->pool), m);
+    }
+}
+
+void session_told(struct worker *w, struct session *s, const char *reason)
+{
+    if (s->client != CLIENT_OPEN)
+        return;
+    s->client = CLIENT_TOLD;
+    drop_input(w, s);
+    log_debug(SESSION_LOG(s) "ending: %s", SESSION_ID(s), reason);
+    actor_alarm(w, actor_id_of(&s->actor), w->now_us + LINGER_US, ++s->alarm);
+    leave(w, s);
+}
+
+void session_fatal(struct worker *w, struct session *s, const char *sqlstate, const char *text,
+                   bool with_ready)
+{
+    struct writer out;
+
+    if (s->client != CLIENT_OPEN)
+        return;
+    writer_init(&out);
+    write_error(&out, "FATAL", sqlstate, text);
+    if (with_ready)
+        write_ready_for_query(&out, 'I');
+    INVARIANT(!out.failed);
+    conn_put_copy(w, &s->conn, out.at, out.len);
+    writer_free(&out);
+    atomic_fetch_add(&app.connections_error, s->login != NULL);
+    log_warn("[#c%llu] client %s disconnected with error: %s (%s)", (unsigned long long)s->number,
+             session_address(s), text, sqlstate);
+    session_told(w, s, text);
+}
+
+void session_close(struct worker *w, struct session *s, const char *reason)
+{
+    if (s->client == CLIENT_CLOSED)
+        return;
+    if (reason != NULL)
+        log_warn("[#c%llu] client %s disconnected with error: %s", (unsigned long long)s->number,
+                 session_address(s), reason);
+    s->client = CLIENT_CLOSED;
+    drop_input(w, s);
+    conn_close(w, &s->conn);
+    leave(w, s);
+}
+
+/* The error was sent: the client has a second to read it, undisturbed by a reset. */
+static void half_close(struct worker *w, struct session *s)
+{
+    struct linger off = {0};
+
+    (void)w;
+    s->client = CLIENT_LINGERS;
+    setsockopt(s->conn.fd, SOL_SOCKET, SO_LINGER, &off, sizeof off);
+    shutdown(s->conn.fd, SHUT_WR);
+}
+
+static void log_end(struct worker *w, const struct session *s)
+{
+    struct config *config = app_config();
+    char age[32];
+
+    if (config->general.log_client_disconnections)
+        log_info(SESSION_LOG(s) "client disconnected from %s, session=%s", SESSION_ID(s),
+                 session_address(s),
+                 format_duration(age, sizeof age, w->now_us - MIN(s->connected_us, w->now_us)));
+    config_unref(config);
+}
+
+void session_maybe_exit(struct worker *w, struct session *s)
+{
+    if (s->client == CLIENT_TOLD && conn_sent_all(&s->conn))
+        half_close(w, s);
+    if (s->phase != SESSION_CLOSED || s->client != CLIENT_CLOSED || s->backend != NULL ||
+        (s->flags & SESSION_ASKED) != 0 || conn_is_open(&s->conn) || s->actor.dying)
+        return;
+    if (s->flags & SESSION_LOGGED_IN) {
+        cancel_forget((uint32_t)s->number, actor_id_of(&s->actor));
+        log_end(w, s);
+    }
+    session_login_free(s);
+    session_statements_free(s);
+    free(s->name);
+    s->name = NULL;
+    s->in_end = 0;
+    atomic_fetch_sub(&app.clients, 1);
+    actor_exit(&s->actor);
+}
+
+/* --- limits --- */
+
+void session_watch_progress(struct worker *w, struct session *s)
+{
+    uint64_t limit_us = SERVER_WRITE_US;
+
+    if (s->flags & SESSION_SERVER_PAUSED)
+        limit_us = s->backend->config->general.proxy_copy_data_timeout * 1000;
+    actor_alarm(w, actor_id_of(&s->actor), w->now_us + limit_us, ++s->alarm);
+}
+
+void session_on_alarm(struct worker *w, struct session *s, struct message *m)
+{
+    if (m->alarm.token != s->alarm)
+        return;
+    if (s->client != CLIENT_OPEN) {
+        session_close(w, s, NULL);
+        return;
+    }
+    if (s->phase == SESSION_CANCEL) {
+        session_close(w, s, NULL);
+        return;
+    }
+    if (s->flags & SESSION_SERVER_PAUSED) {
+        /* What it was sent of a message cannot be taken back, so it cannot be told either. */
+        s->backend->broken = true;
+        session_close(w, s, "client does not read");
+    } else if (s->flags & SESSION_CLIENT_PAUSED) {
+        s->backend->broken = true;
+        session_fatal(w, s, "58006",
+                      "pooler is shut down now (flush timeout: server did not accept data within "
+                      "the timeout period)",
+                      false);
+    }
+}
+
+void session_login_overdue(struct worker *w, struct session *s)
+{
+    if (s->login == NULL || s->phase == SESSION_CANCEL)
+        return;
+    session_fatal(w, s, "08P01", "client_login_timeout", false);
+}
+
+void session_drain(struct worker *w, struct session *s)
+{
+    s->flags |= SESSION_DRAIN;
+    if (s->phase == SESSION_START || s->phase == SESSION_AUTH)
+        session_close(w, s, NULL);
+}
+
+/* --- cancel --- */
+
+struct cancel {
+    actor_id requester;
+    struct sockaddr_storage address;
+    socklen_t address_len;
+    int32_t pid;
+    uint8_t key[32];
+    uint8_t key_len;
+    char where[128];
+};
+
+static void cancel_run(struct coroutine *co, void *argument)
+{
+    struct cancel *c = argument;
+    bool sent = backend_send_cancel(co->worker, &c->address, c->address_len, c->pid, c->key,
+                                    c->key_len);
+
+    log_warn("cancel request %s to %s pid=%d", sent ? "forwarded" : "could not be forwarded",
+             c->where, c->pid);
+    actor_tell(co->worker, c->requester, MESSAGE(CANCEL_DONE, .sent = sent));
+    free(c);
+}
+
+void session_request_cancel(struct worker *w, struct session *s, uint32_t pid, struct bytes secret)
+{
+    actor_id target = cancel_find(pid);
+    struct message *m = MESSAGE(SESSION_CANCEL, .secret = secret);
+
+    m->sender = actor_id_of(&s->actor);
+    actor_alarm(w, actor_id_of(&s->actor), w->now_us + CANCEL_US, ++s->alarm);
+    if (!actor_tell(w, target, m))
+        session_close(w, s, NULL);
+}
+
+void session_on_cancel(struct worker *w, struct session *s, struct message *m)
+{
+    struct bytes secret = message_get_SESSION_CANCEL(m).secret;
+    struct backend *b = s->backend;
+
+    if (!secret_equal(secret.at, secret.len, &s->secret, sizeof s->secret) || b == NULL ||
+        s->phase != SESSION_BOUND || s->client != CLIENT_OPEN) {
+        actor_tell(w, m->sender, MESSAGE(CANCEL_DONE, .sent = 0));
+        return;
+    }
+    struct cancel *c = calloc(1, sizeof *c);
+    INVARIANT(c != NULL);
+    /* It may hit late: whoever had this backend next must not be the one. */
+    b->cancelled = true;
+    c->requester = m->sender;
+    c->address = b->address;
+    c->address_len = b->address_len;
+    c->pid = b->pid;
+    c->key_len = b->key_len;
+    memcpy(c->key, b->key, b->key_len);
+    snprintf(c->where, sizeof c->where, "%s:%u", b->effective->server_host,
+             b->effective->server_port);
+    worker_spawn(w, cancel_run, c);
+}

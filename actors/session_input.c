@@ -1,0 +1,319 @@
+/* From the client to the server.
+ *
+ * Messages wait in the input until the batch that they begin is complete (Sync, Flush, Query,
+ * FunctionCall), and go out in one piece. So a client that vanishes in the middle has touched
+ * nothing, and composing a batch holds no backend. A batch that grows too large is begun early. */
+#define LOG_MODULE "pg_doorman::client::protocol"
+#include "actors/session.h"
+
+#include "runtime/log.h"
+
+#include <stdio.h>
+
+enum scan { SCAN_MORE, SCAN_READY, SCAN_TERMINATE, SCAN_BROKEN, SCAN_UNKNOWN };
+
+static bool ends_batch(uint8_t type)
+{
+    return type == 'S' || type == 'H' || type == 'Q' || type == 'F' || type == 'd' || type == 'c' ||
+           type == 'f';
+}
+
+static bool known_type(uint8_t type)
+{
+    return ends_batch(type) || type == 'P' || type == 'B' || type == 'D' || type == 'E' ||
+           type == 'C' || type == 'X';
+}
+
+/* A message that may be begun before it is whole: the rest is passed as it comes. What is rewritten
+ * must be whole, or, for Bind, have both its names. */
+static bool may_begin(const struct session *s, const struct frame *f)
+{
+    if (f->type == 'Q' || f->type == 'F' || f->type == 'd')
+        return true;
+    if ((s->flags & SESSION_REMAP) == 0)
+        return f->type == 'P' || f->type == 'B';
+    if (f->type != 'B')
+        return false;
+    struct cursor c = cursor_of(f->body, f->have);
+    cursor_string(&c);
+    cursor_string(&c);
+    return !c.bad;
+}
+
+/* Looks for the end of the batch. in_scanned moves over whole messages, so that nothing is looked
+ * at twice; bad_type is for the error's text. */
+static enum scan scan_batch(struct session *s, uint8_t *bad_type)
+{
+    const uint8_t *input = session_input(s);
+    uint32_t len = session_input_len(s);
+    struct frame f;
+
+    while (s->in_scanned < len) {
+        enum frame_result result = frame_peek(&f, input + s->in_scanned, len - s->in_scanned,
+                                              FRAME_LIMIT);
+
+        if (result == FRAME_BROKEN)
+            return SCAN_BROKEN;
+        if (f.body == NULL) {
+            *bad_type = input[s->in_scanned];
+            return known_type(*bad_type) ? SCAN_MORE : SCAN_UNKNOWN;
+        }
+        *bad_type = f.type;
+        if (!known_type(f.type))
+            return SCAN_UNKNOWN;
+        if (result == FRAME_PARTIAL) {
+            bool large = len >= BATCH_HIGH || f.body_len >= BATCH_HIGH;
+
+            if (f.type == 'd' && s->phase == SESSION_BOUND)
+                return SCAN_READY;
+            return large && may_begin(s, &f) ? SCAN_READY : SCAN_MORE;
+        }
+        if (f.type == 'X')
+            return SCAN_TERMINATE;
+        s->in_scanned += FRAME_HEADER + f.body_len;
+        if (ends_batch(f.type))
+            return SCAN_READY;
+    }
+    return len >= BATCH_HIGH ? SCAN_READY : SCAN_MORE;
+}
+
+/* --- passing --- */
+
+static void pass_bytes(struct worker *w, struct session *s, uint32_t len)
+{
+    struct backend *b = s->backend;
+
+    conn_put(w, &b->conn, s->in, session_input(s), len);
+    b->bytes_sent += len;
+    COUNT(counters_of(w, s->shared)->bytes_sent, len);
+    session_consume(w, s, len);
+}
+
+void session_pass(struct worker *w, struct session *s, const struct frame *f, uint32_t skip)
+{
+    uint32_t have = MIN(FRAME_HEADER + f->body_len, session_input_len(s));
+
+    s->body_left = FRAME_HEADER + f->body_len - have;
+    session_consume(w, s, skip);
+    pass_bytes(w, s, have - skip);
+}
+
+static void discard(struct worker *w, struct session *s, const struct frame *f)
+{
+    uint32_t have = MIN(FRAME_HEADER + f->body_len, session_input_len(s));
+
+    s->body_left = FRAME_HEADER + f->body_len - have;
+    if (s->body_left > 0)
+        s->flags |= SESSION_DISCARD;
+    session_consume(w, s, have);
+}
+
+/* The rest of a message that was begun. False: more has to come. */
+static bool pass_rest(struct worker *w, struct session *s)
+{
+    uint32_t len = (uint32_t)MIN((uint64_t)session_input_len(s), s->body_left);
+
+    if (len == 0)
+        return false;
+    s->body_left -= len;
+    if (s->flags & SESSION_DISCARD)
+        session_consume(w, s, len);
+    else
+        pass_bytes(w, s, len);
+    if (s->body_left == 0)
+        s->flags &= (uint16_t)~SESSION_DISCARD;
+    return s->body_left == 0;
+}
+
+static void forward_extended(struct worker *w, struct session *s, const struct frame *f)
+{
+    struct backend *b = s->backend;
+
+    b->needs_sync = true;
+    switch (f->type) {
+    case 'P':
+        if (s->flags & SESSION_REMAP) {
+            session_forward_parse(w, s, f);
+            return;
+        }
+        /* Under a name of the client's own: gone with the transaction, or with the session. */
+        if (f->have > 0 && f->body[0] != '\0')
+            b->dirt |= DIRT_SET | DIRT_PREPARE | DIRT_DECLARE;
+        ledger_push(&b->ledger, ASK_PARSE, FOR_CLIENT, NULL);
+        break;
+    case 'B':
+        if (s->flags & SESSION_REMAP) {
+            session_forward_bind(w, s, f);
+            return;
+        }
+        ledger_push(&b->ledger, ASK_BIND, FOR_CLIENT, NULL);
+        break;
+    case 'D':
+        if ((s->flags & SESSION_REMAP) && f->have > 0 && f->body[0] == 'S') {
+            session_forward_describe(w, s, f);
+            return;
+        }
+        ledger_push(&b->ledger,
+                    f->have > 0 && f->body[0] == 'S' ? ASK_DESCRIBE_STATEMENT : ASK_DESCRIBE_PORTAL,
+                    FOR_CLIENT, NULL);
+        break;
+    case 'C':
+        if ((s->flags & SESSION_REMAP) && f->have > 0 && f->body[0] == 'S') {
+            session_forward_close(w, s, f);
+            return;
+        }
+        ledger_push(&b->ledger, ASK_CLOSE, FOR_CLIENT, NULL);
+        break;
+    default: ledger_push(&b->ledger, ASK_EXECUTE, FOR_CLIENT, NULL); break;
+    }
+    session_pass(w, s, f, 0);
+}
+
+static void forward_copy(struct worker *w, struct session *s, const struct frame *f)
+{
+    /* Outside of COPY the server ignores these; here they need not travel. */
+    if ((s->flags & SESSION_COPY_IN) == 0) {
+        discard(w, s, f);
+        return;
+    }
+    if (f->type != 'd') {
+        s->flags &= (uint16_t)~SESSION_COPY_IN;
+        s->backend->copy_in = false;
+    }
+    session_pass(w, s, f, 0);
+}
+
+static void forward_sync(struct worker *w, struct session *s, const struct frame *f)
+{
+    struct backend *b = s->backend;
+
+    if ((s->flags & SESSION_COPY_IN) == 0) {
+        if (s->flags & SESSION_REMAP)
+            session_close_excess(w, s);
+        s->flags &= (uint16_t)~SESSION_SKIP_TO_SYNC;
+        ledger_push(&b->ledger, ASK_SYNC, FOR_CLIENT, NULL);
+    }
+    session_pass(w, s, f, 0);
+}
+
+static void forward_message(struct worker *w, struct session *s, const struct frame *f)
+{
+    struct backend *b = s->backend;
+    bool copying = s->flags & SESSION_COPY_IN;
+
+    switch (f->type) {
+    case 'Q':
+    case 'F':
+        if (!copying) {
+            ledger_push(&b->ledger, f->type == 'Q' ? ASK_QUERY : ASK_FUNCTION, FOR_CLIENT, NULL);
+            b->needs_sync = true; /* until its ReadyForQuery */
+        }
+        session_pass(w, s, f, 0);
+        return;
+    case 'S': forward_sync(w, s, f); return;
+    case 'H':
+        s->flags |= SESSION_FLUSHED | SESSION_ASYNC;
+        session_pass(w, s, f, 0);
+        return;
+    case 'd':
+    case 'c':
+    case 'f': forward_copy(w, s, f); return;
+    default: break;
+    }
+    if (s->flags & SESSION_SKIP_TO_SYNC)
+        discard(w, s, f); /* the server would */
+    else if (copying)
+        session_pass(w, s, f, 0);
+    else
+        forward_extended(w, s, f);
+}
+
+/* One batch, or what there is of it. */
+static void forward_batch(struct worker *w, struct session *s)
+{
+    struct frame f;
+
+    if (ledger_empty(&s->backend->ledger))
+        s->query_us = w->now_us;
+    while (s->in != NULL && s->phase == SESSION_BOUND) {
+        bool whole = s->in_scanned > 0;
+        enum frame_result result = frame_peek(&f, session_input(s), session_input_len(s),
+                                              FRAME_LIMIT);
+
+        if (result != FRAME_WHOLE && (whole || f.body == NULL || !may_begin(s, &f)))
+            break;
+        if (!whole && result == FRAME_WHOLE)
+            break; /* not looked at yet */
+        uint8_t type = f.type;
+        forward_message(w, s, &f);
+        if (ends_batch(type) || s->body_left > 0)
+            break;
+    }
+    s->lease_batches++;
+    if (s->phase == SESSION_BOUND)
+        session_emit_local(w, s);
+}
+
+/* --- deciding --- */
+
+static void unknown_type(struct worker *w, struct session *s, uint8_t type)
+{
+    char text[64];
+
+    snprintf(text, sizeof text, "invalid frontend message type %u", type);
+    session_fatal(w, s, "08P01", text, false);
+}
+
+/* A message of phase IDLE that needs no backend. True: it was dealt with. */
+static bool answer_idle(struct worker *w, struct session *s)
+{
+    struct frame f;
+
+    frame_peek(&f, session_input(s), session_input_len(s), FRAME_LIMIT);
+    if (f.body != NULL && (f.type == 'd' || f.type == 'c' || f.type == 'f')) {
+        discard(w, s, &f);
+        return true;
+    }
+    return false;
+}
+
+/* A client that pipelines without end gives way to others now and then. */
+static bool must_pause(const struct session *s)
+{
+    return s->mode == POOL_MODE_TRANSACTION && s->lease_batches >= BATCHES_PER_LEASE &&
+           !ledger_empty(&s->backend->ledger) && (s->flags & SESSION_COPY_IN) == 0;
+}
+
+void session_on_client_input(struct worker *w, struct session *s)
+{
+    uint8_t type = 0;
+
+    while (s->in != NULL && (s->phase == SESSION_IDLE || s->phase == SESSION_BOUND) &&
+           s->client == CLIENT_OPEN && (s->flags & SESSION_CLIENT_PAUSED) == 0) {
+        if (s->body_left > 0) {
+            if (!pass_rest(w, s))
+                return;
+            continue;
+        }
+        switch (scan_batch(s, &type)) {
+        case SCAN_MORE: return;
+        case SCAN_TERMINATE: session_close(w, s, NULL); return;
+        case SCAN_BROKEN: session_fatal(w, s, "08P01", "invalid message length", false); return;
+        case SCAN_UNKNOWN: unknown_type(w, s, type); return;
+        case SCAN_READY: break;
+        }
+        if (s->phase == SESSION_IDLE) {
+            if (answer_idle(w, s))
+                continue;
+            if (s->flags & SESSION_DRAIN) {
+                session_fatal(w, s, "58006", "pooler is shut down now", false);
+                return;
+            }
+            session_checkout(w, s);
+            continue;
+        }
+        if (must_pause(s))
+            return;
+        forward_batch(w, s);
+    }
+}

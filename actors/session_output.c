@@ -1,0 +1,432 @@
+/* From the server to the client: found by header, forwarded in whole slices. The ledger says what
+ * each message answers. */
+#define LOG_MODULE "pg_doorman::server::protocol_io"
+#include "actors/session.h"
+
+#include "runtime/log.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum verdict { FORWARD, SWALLOW, REPLACED };
+
+/* Held back until whole at most; longer ones are passed without being looked at. */
+enum { WHOLE_LIMIT = 1 << 20 };
+
+struct pass {
+    struct worker *w;
+    struct session *s;
+    struct backend *b;
+    struct rbuf *buf;
+    const uint8_t *run; /* start of what is to be forwarded and is not yet */
+    const uint8_t *at;
+    const uint8_t *end;
+};
+
+static void put_run(struct pass *p, const uint8_t *to)
+{
+    if (to > p->run && session_client_listens(p->s))
+        conn_put(p->w, &p->s->conn, p->buf, p->run, (uint32_t)(to - p->run));
+    p->run = to;
+}
+
+/* --- the pooler's own replies --- */
+
+static void put_local(struct worker *w, struct session *s, uint8_t kind)
+{
+    static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4};
+    static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
+
+    if (session_client_listens(s))
+        conn_put_copy(w, &s->conn, kind == ASK_PARSE ? parse_complete : close_complete, 5);
+}
+
+void session_emit_local(struct worker *w, struct session *s)
+{
+    struct ledger *l = &s->backend->ledger;
+    struct ledger_entry *head;
+
+    while ((head = ledger_head(l)) != NULL && head->whose == FROM_POOLER) {
+        put_local(w, s, head->kind);
+        ledger_pop(l);
+    }
+}
+
+/* --- consuming the ledger --- */
+
+static bool head_is(struct backend *b, enum ledger_kind kind)
+{
+    struct ledger_entry *head = ledger_head(&b->ledger);
+
+    return head != NULL && head->kind == kind;
+}
+
+/* The reply to the request at the head: pops it and tells whose it is. */
+static enum verdict answered(struct backend *b, enum ledger_kind kind)
+{
+    struct ledger_entry *head = ledger_head(&b->ledger);
+
+    if (head == NULL || head->kind != kind)
+        return FORWARD;
+    enum verdict verdict = head->whose == FOR_POOLER ? SWALLOW : FORWARD;
+    free(head->missing);
+    ledger_pop(&b->ledger);
+    return verdict;
+}
+
+/* What was planned and will not happen. */
+static void undo(struct backend *b, struct ledger_entry *entry)
+{
+    free(entry->missing);
+    entry->missing = NULL;
+    if (entry->statement == NULL || b->statements == NULL)
+        return;
+    if (entry->kind == ASK_PARSE && entry->whose != FROM_POOLER)
+        statement_set_remove(b->statements, entry->statement);
+    if (entry->kind == ASK_CLOSE && entry->whose == FOR_POOLER &&
+        !statement_set_has(b->statements, entry->statement))
+        statement_set_add(b->statements, entry->statement);
+}
+
+/* An error in the extended protocol: the server skips to the next Sync. */
+static void skip_to_sync(struct session *s, struct backend *b)
+{
+    struct ledger_entry *head;
+
+    while ((head = ledger_head(&b->ledger)) != NULL && head->kind != ASK_SYNC) {
+        undo(b, head);
+        ledger_pop(&b->ledger);
+    }
+    if (head == NULL)
+        s->flags |= SESSION_SKIP_TO_SYNC;
+}
+
+/* The server's own text names a statement that the client never heard of. */
+static void replace_missing(struct pass *p, const struct ledger_entry *entry)
+{
+    struct writer out;
+
+    put_run(p, p->at);
+    writer_init(&out);
+    write_error(&out, "ERROR", "26000", session_missing_text(entry));
+    if (session_client_listens(p->s))
+        conn_put_copy(p->w, &p->s->conn, out.at, out.len);
+    writer_free(&out);
+}
+
+static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
+{
+    struct session *s = p->s;
+    struct backend *b = p->b;
+    struct ledger_entry *head = ledger_head(&b->ledger);
+    struct error_fields fields;
+    enum verdict verdict = FORWARD;
+
+    s->errors++;
+    COUNT(counters_of(p->w, s->shared)->errors, 1);
+    if (read_error(body, len, &fields) == 0 && fields.severity_fixed.len > 0 &&
+        (fields.severity_fixed.at[0] == 'F' ||
+         bytes_equal(fields.severity_fixed, bytes_of("PANIC"))))
+        s->flags |= SESSION_FATAL_SEEN;
+    if (s->mode == POOL_MODE_SESSION && b->effective->prepared_cache_size > 0)
+        b->dirt |= DIRT_PREPARE;
+    b->copy_in = false;
+    s->flags &= (uint16_t)~SESSION_COPY_IN;
+    if (head == NULL || head->kind == ASK_QUERY || head->kind == ASK_FUNCTION) {
+        if (head == NULL && b->needs_sync)
+            s->flags |= SESSION_SKIP_TO_SYNC;
+        return FORWARD;
+    }
+    if (head->whose == FOR_MISSING) {
+        replace_missing(p, head);
+        verdict = REPLACED;
+    }
+    if ((s->flags & SESSION_FLUSHED) && s->mode == POOL_MODE_TRANSACTION)
+        s->flags |= SESSION_BAD_BACKEND;
+    if (head->kind != ASK_SYNC)
+        skip_to_sync(s, b);
+    return verdict;
+}
+
+/* --- what a statement left behind, by its tag --- */
+
+static void note_tag(struct backend *b, struct bytes tag)
+{
+    static const struct {
+        const char *tag;
+        uint8_t on;
+        uint8_t off;
+        bool forgets; /* the backend holds no prepared statement any more */
+    } tags[] = {
+        {"SET", DIRT_SET, 0, false},
+        {"RESET", 0, DIRT_SET, false},
+        {"DECLARE CURSOR", DIRT_DECLARE, 0, false},
+        {"CLOSE CURSOR ALL", 0, DIRT_DECLARE, false},
+        {"PREPARE", DIRT_PREPARE, 0, false},
+        {"DEALLOCATE ALL", 0, DIRT_PREPARE, true},
+        {"DISCARD ALL", 0, DIRT_SET | DIRT_PREPARE | DIRT_DECLARE, true},
+    };
+
+    /* The ordinary one, at a glance. */
+    if (tag.len >= 6 && memcmp(tag.at, "SELECT", 6) == 0)
+        return;
+    for (size_t i = 0; i < COUNT_OF(tags); i++) {
+        if (!bytes_equal(tag, bytes_of(tags[i].tag)))
+            continue;
+        b->dirt = (uint8_t)((b->dirt & ~tags[i].off) | tags[i].on);
+        if (tags[i].forgets && b->statements != NULL)
+            statement_set_clear(b->statements);
+        return;
+    }
+}
+
+static enum verdict on_complete(struct pass *p, const uint8_t *body, uint32_t len)
+{
+    struct backend *b = p->b;
+    struct cursor c = cursor_of(body, len);
+
+    note_tag(b, cursor_string(&c));
+    if (head_is(b, ASK_EXECUTE))
+        return answered(b, ASK_EXECUTE);
+    struct ledger_entry *head = ledger_head(&b->ledger);
+    return head != NULL && head->whose == FOR_POOLER ? SWALLOW : FORWARD;
+}
+
+static void count_query(struct pass *p)
+{
+    struct session *s = p->s;
+    struct pool_counters *counters = counters_of(p->w, s->shared);
+    uint64_t us = p->w->now_us - MIN(s->query_us, p->w->now_us);
+
+    s->queries++;
+    p->b->queries++;
+    COUNT(counters->queries, 1);
+    COUNT(counters->query_us, us);
+    s->query_us = p->w->now_us;
+    if (p->b->status != 'I')
+        return;
+    s->transactions++;
+    p->b->transactions++;
+    COUNT(counters->transactions, 1);
+    COUNT(counters->transaction_us, p->w->now_us - MIN(s->leased_us, p->w->now_us));
+    if (s->mode == POOL_MODE_SESSION)
+        s->leased_us = p->w->now_us;
+}
+
+static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
+{
+    struct session *s = p->s;
+    struct backend *b = p->b;
+    struct ledger_entry *head = ledger_head(&b->ledger);
+    enum verdict verdict = FORWARD;
+
+    if (len != 1 || (body[0] != 'I' && body[0] != 'T' && body[0] != 'E')) {
+        b->broken = true;
+        return FORWARD;
+    }
+    b->status = (char)body[0];
+    b->copy_in = false;
+    s->flags &= (uint16_t) ~(SESSION_COPY_IN | SESSION_FLUSHED);
+    if (head != NULL &&
+        (head->kind == ASK_SYNC || head->kind == ASK_QUERY || head->kind == ASK_FUNCTION)) {
+        verdict = head->whose == FOR_POOLER ? SWALLOW : FORWARD;
+        ledger_pop(&b->ledger);
+    }
+    if (ledger_empty(&b->ledger))
+        b->needs_sync = false;
+    count_query(p);
+    return verdict;
+}
+
+/* COPY ... FROM STDIN has begun. What the client had sent behind the Execute was meant for after
+ * it: a Sync there is read by the server as part of the copy, and ignored. */
+static void on_copy_in(struct pass *p)
+{
+    struct backend *b = p->b;
+
+    p->s->flags |= SESSION_COPY_IN;
+    b->copy_in = true;
+    if (!head_is(b, ASK_EXECUTE))
+        return;
+    struct ledger_entry execute = *ledger_head(&b->ledger);
+    ledger_pop(&b->ledger);
+    while (head_is(b, ASK_SYNC))
+        ledger_pop(&b->ledger);
+    ledger_push_front(&b->ledger, execute);
+}
+
+static enum verdict on_parameter(struct pass *p, const uint8_t *body, uint32_t len)
+{
+    struct parameter pair;
+
+    if (read_parameter_status(body, len, &pair) != 0) {
+        p->b->broken = true;
+        return SWALLOW;
+    }
+    backend_set_parameter(p->b, pair.name, pair.value);
+    if (p->b->effective->log_client_parameter_status_changes)
+        log_info(SESSION_LOG(p->s) "parameter changed pid=%d: %.*s=%.*s", SESSION_ID(p->s),
+                 p->b->pid, (int)pair.name.len, (const char *)pair.name.at, (int)pair.value.len,
+                 (const char *)pair.value.at);
+    return FORWARD;
+}
+
+/* NoData or RowDescription ends a Describe; within a Query it belongs to the rows. */
+static enum verdict on_description(struct pass *p)
+{
+    if (head_is(p->b, ASK_DESCRIBE_PORTAL))
+        return answered(p->b, ASK_DESCRIBE_PORTAL);
+    if (head_is(p->b, ASK_DESCRIBE_STATEMENT))
+        return answered(p->b, ASK_DESCRIBE_STATEMENT);
+    return FORWARD;
+}
+
+static bool needs_whole(uint8_t type)
+{
+    return type == 'Z' || type == 'C' || type == 'E' || type == 'S';
+}
+
+static enum verdict on_message(struct pass *p, uint8_t type, const uint8_t *body, uint32_t len)
+{
+    switch (type) {
+    case 'Z': return on_ready(p, body, len);
+    case 'C': return on_complete(p, body, len);
+    case 'E': return on_error(p, body, len);
+    case 'S': return on_parameter(p, body, len);
+    case '1': return answered(p->b, ASK_PARSE);
+    case '2': return answered(p->b, ASK_BIND);
+    case '3': return answered(p->b, ASK_CLOSE);
+    case 'T':
+    case 'n': return on_description(p);
+    case 's': return answered(p->b, ASK_EXECUTE);
+    case 'I': return head_is(p->b, ASK_EXECUTE) ? answered(p->b, ASK_EXECUTE) : FORWARD;
+    case 'G': on_copy_in(p); return FORWARD;
+    default: return FORWARD; /* D d t V H N A and what is new */
+    }
+}
+
+/* --- the stream --- */
+
+static void stash(struct pass *p)
+{
+    uint32_t len = (uint32_t)(p->end - p->at);
+
+    put_run(p, p->at);
+    p->b->stash = rbuf_take_exact(len);
+    memcpy(p->b->stash->data, p->at, len);
+    p->b->stash_len = len;
+    p->at = p->run = p->end;
+}
+
+/* Behind a message that is over: the pooler's replies whose turn it is. */
+static void emit_local(struct pass *p)
+{
+    struct ledger_entry *head = ledger_head(&p->b->ledger);
+
+    if (head == NULL || head->whose != FROM_POOLER)
+        return;
+    put_run(p, p->at);
+    session_emit_local(p->w, p->s);
+}
+
+/* The rest of a message whose header has passed. */
+static void pass_body(struct pass *p)
+{
+    struct backend *b = p->b;
+    uint64_t len = MIN(b->body_left, (uint64_t)(p->end - p->at));
+
+    if (b->body_swallowed)
+        put_run(p, p->at);
+    p->at += len;
+    b->body_left -= len;
+    if (b->body_swallowed)
+        p->run = p->at;
+    if (b->body_left == 0)
+        emit_local(p);
+}
+
+static bool one_message(struct pass *p)
+{
+    struct backend *b = p->b;
+    size_t left = (size_t)(p->end - p->at);
+    struct frame f;
+
+    switch (frame_peek(&f, p->at, left, INT32_MAX)) {
+    case FRAME_BROKEN: b->broken = true; return false;
+    case FRAME_PARTIAL:
+        if (f.body == NULL || (needs_whole(f.type) && f.body_len <= WHOLE_LIMIT)) {
+            stash(p);
+            return true;
+        }
+        break;
+    case FRAME_WHOLE: break;
+    }
+    enum verdict verdict = on_message(p, f.type, f.body, f.body_len);
+    if (verdict != FORWARD)
+        put_run(p, p->at);
+    p->at += FRAME_HEADER + f.have;
+    b->body_left = f.body_len - f.have;
+    b->body_swallowed = verdict != FORWARD;
+    if (verdict != FORWARD)
+        p->run = p->at;
+    if (b->body_left == 0)
+        emit_local(p);
+    return !b->broken;
+}
+
+/* What was held back and what came, in one piece. */
+static struct rbuf *join_stash(struct worker *w, struct backend *b, const struct rbuf *buf,
+                               uint32_t *len)
+{
+    struct rbuf *joined = rbuf_take_bytes(w, (size_t)b->stash_len + *len);
+
+    memcpy(joined->data, b->stash->data, b->stash_len);
+    memcpy(joined->data + b->stash_len, buf->data, *len);
+    *len += b->stash_len;
+    rbuf_unref(w, b->stash);
+    b->stash = NULL;
+    b->stash_len = 0;
+    return joined;
+}
+
+static void after_bytes(struct worker *w, struct session *s)
+{
+    struct backend *b = s->backend;
+
+    if (b->broken) {
+        session_backend_lost(w, s);
+        return;
+    }
+    if (s->phase == SESSION_DRAINING) {
+        session_drain_step(w, s);
+        return;
+    }
+    if (s->phase != SESSION_BOUND)
+        return;
+    if (session_may_release(s))
+        session_release(w, s);
+    else if (s->in != NULL)
+        session_on_client_input(w, s); /* what had to wait for these replies */
+}
+
+void session_on_server_bytes(struct worker *w, struct session *s, struct rbuf *buf, uint32_t len)
+{
+    struct backend *b = s->backend;
+    struct rbuf *joined = b->stash == NULL ? NULL : join_stash(w, b, buf, &len);
+
+    if (joined != NULL)
+        buf = joined;
+    struct pass p = {w, s, b, buf, buf->data, buf->data, buf->data + len};
+    if (s->phase == SESSION_DRAINING)
+        s->drained_bytes += len;
+    while (p.at < p.end) {
+        if (b->body_left > 0)
+            pass_body(&p);
+        else if (!one_message(&p))
+            break;
+    }
+    put_run(&p, p.at);
+    if (joined != NULL)
+        rbuf_unref(w, joined);
+    after_bytes(w, s);
+}
