@@ -12,6 +12,7 @@ import pytest
 
 from pooler import BINARY, Doorman, configuration, pool, trust_user
 from postgres import Postgres, free_port
+from waiting import wait_until
 
 
 def pytest_configure(config):
@@ -77,6 +78,9 @@ def doorman(postgres, tmp_path):
     # A test about a broken server must not leave its wreckage to the next one.
     if postgres.process is None:
         postgres.start()
+    if postgres.backends():
+        postgres.terminate()
+        wait_until(lambda: not postgres.backends(), 10, "PostgreSQL to be without clients")
     assert not problems, "\n".join(problems)
 
 

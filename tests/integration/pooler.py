@@ -16,6 +16,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BINARY = os.path.abspath(os.environ.get("DOORMAN_BIN", os.path.join(ROOT, "build", "pg_doorman")))
 SANITIZED = os.environ.get("DOORMAN_SANITIZED") == "1"
 ADMIN = {"user": "admin", "password": "admin secret"}
+# Both names are served; another pooler, to which the suite may be held for comparison, has one.
+ADMIN_DATABASE = os.environ.get("DOORMAN_ADMIN_DATABASE", "pgdoorman")
 TRUST = "local all all trust\nhost all all 127.0.0.1/32 trust\n"
 # What a program that found fault with itself leaves in its log.
 FAULTS = re.compile(r"invariant failed|ERROR: \w+Sanitizer|WARNING: \w+Sanitizer|runtime error:"
@@ -148,7 +150,7 @@ class Doorman:
         with open(self.log_path, errors="replace") as file:
             return file.read()
 
-    def connect_admin(self, database="pgdoorman"):
+    def connect_admin(self, database=ADMIN_DATABASE):
         connection = psycopg2.connect(host="127.0.0.1", port=self.port, dbname=database,
                                       sslmode="disable", connect_timeout=10, **ADMIN)
         connection.autocommit = True

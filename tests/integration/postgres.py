@@ -189,9 +189,11 @@ class Postgres:
 
     def terminate(self, where="true"):
         """Ends ordinary server processes; returns their pids."""
+        # Materialized: otherwise the planner may call the function before it looks at the role.
         return [row[0] for row in self.run(
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
-            "AND usename <> 'postgres' AND (" + where + ") AND pg_terminate_backend(pid)")]
+            "WITH victims AS MATERIALIZED (SELECT pid FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND usename <> 'postgres' AND (" + where + "))"
+            " SELECT pid FROM victims WHERE pg_terminate_backend(pid)")]
 
     def verifier(self, role):
         """What pg_authid stores for the role: the text a pooler is configured with."""
