@@ -1,0 +1,43 @@
+/* listener.h: the sockets on which clients arrive, one actor each.
+ *
+ * Main opens them before any worker runs, so that what is wrong ends the start with a status, and
+ * ends them when no worker runs any more.
+ */
+#ifndef ACTORS_LISTENER_H
+#define ACTORS_LISTENER_H
+
+#include "actors/app.h"
+
+#include <sys/stat.h>
+
+struct listener {
+    struct actor actor;
+    struct io_poll poll; /* in flight, or the actor has been told, or an alarm is set */
+    int fd;
+    bool local;        /* Unix socket */
+    char address[160]; /* for people: "127.0.0.1:6432", or the path */
+    dev_t device;      /* of the socket file, as it was made */
+    ino_t inode;
+    uint64_t complained_us; /* of a lack of descriptors */
+};
+
+/* On failure NULL and the status for the process to end with. */
+struct listener *listener_open_tcp(const struct general_config *general, int *status,
+                                   struct failure *why);
+/* Takes over a descriptor that listens already. */
+struct listener *listener_adopt(int fd, int *status, struct failure *why);
+struct listener *listener_open_local(const struct general_config *general, int *status,
+                                     struct failure *why);
+/* It begins to accept. */
+void listener_launch(struct worker *w, struct listener *l);
+/* Closes it, and removes the socket file if that is still the one that was made. NULL is fine. */
+void listener_end(struct listener *l);
+
+/* --- between the files of the listener --- */
+struct listener *listener_new(int fd, bool local);
+/* "1.2.3.4:5", "[::1]:5" or "unix". */
+void address_text(const struct sockaddr_storage *address, char *out, size_t size);
+/* listener_local.c */
+void listener_remove_file(const struct listener *l);
+
+#endif
