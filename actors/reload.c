@@ -1,0 +1,66 @@
+#define LOG_MODULE "pg_doorman::config"
+#include "actors/daemon.h"
+
+#include "actors/pool.h"
+#include "runtime/log.h"
+#include "runtime/offload.h"
+
+struct loading {
+    struct config *config;
+    struct failure why;
+    int result;
+};
+
+static void load(void *argument)
+{
+    struct loading *loading = argument;
+
+    loading->result = config_load(&loading->config, app.config_path, &loading->why);
+}
+
+/* Takes over the reference. */
+static bool put_in_force(struct worker *w, struct config *config)
+{
+    struct config *before = app_config();
+    bool changed = !config_equal(before, config);
+
+    if (changed) {
+        app_publish(config_ref(config));
+        pools_configure(w, config);
+        log_info("config reloaded");
+    } else {
+        log_info("config unchanged");
+    }
+    warnings_log(config);
+    summary_log(config);
+    config_unref(before);
+    config_unref(config);
+    return changed;
+}
+
+static void reject(const char *reason)
+{
+    struct config *config = app_config();
+
+    log_error("Config reload error: %s", reason);
+    log_error("Config reload rejected: %s stays in force as it was", app.config_path);
+    summary_log(config);
+    config_unref(config);
+}
+
+int reload(struct worker *w, bool *changed, struct failure *why)
+{
+    struct loading loading = {.result = -1};
+
+    log_info("Reloading config");
+    *changed = false;
+    if (offload_run(w, load, &loading) != 0)
+        fail(&loading.why, "no helper thread can read it");
+    if (loading.result != 0) {
+        reject(loading.why.text);
+        *why = loading.why;
+        return -1;
+    }
+    *changed = put_in_force(w, loading.config);
+    return 0;
+}
