@@ -127,6 +127,12 @@ static inline struct pool_counters *counters_of(struct worker *w, struct pool_sh
 {
     return &shared->counters[w->index];
 }
+/* How long ago, on this worker's clock. Workers read theirs at different moments, so `since_us` may
+ * lie a little ahead. */
+static inline uint64_t elapsed_us(const struct worker *w, uint64_t since_us)
+{
+    return w->now_us > since_us ? w->now_us - since_us : 0;
+}
 /* Sharded counters are written by one thread and read by any: no read-modify-write needed. */
 #define COUNT(counter, n)                                                             \
     __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (n), \

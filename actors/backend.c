@@ -74,7 +74,7 @@ static void log_closed(struct worker *w, const struct backend *b, struct bytes r
 
     log_info("[%s@%s] server closed pid=%d: %.*s, session=%s", b->shared->user, b->shared->database,
              b->pid, (int)reason.len, (const char *)reason.at,
-             format_duration(age, sizeof age, w->now_us - MIN(b->created_us, w->now_us)));
+             format_duration(age, sizeof age, elapsed_us(w, b->created_us)));
 }
 
 static void on_start(struct worker *w, struct backend *b)

@@ -67,6 +67,7 @@ struct backend {
     struct backend *pool_next;
     struct backend *pool_previous;
     uint8_t state; /* enum backend_state */
+    bool hangup;   /* the server has closed it */
     uint32_t epoch;
     uint64_t idle_since_us;
     uint64_t leased_since_us;

@@ -162,9 +162,11 @@ static const char *outdated(struct worker *w, const struct pool *p, const struct
 {
     if (p->draining)
         return "graceful shutdown - releasing server connection";
+    if (b->hangup)
+        return "server closed the connection";
     if (b->epoch != p->epoch)
         return "reconnect epoch outdated";
-    uint64_t age = w->now_us - MIN(b->created_us, w->now_us);
+    uint64_t age = elapsed_us(w, b->created_us);
     /* Under pressure an old backend serves on, but not for ever. */
     uint64_t limit = p->waiting > 0 ? b->lifetime_us * 2 : b->lifetime_us;
     if (b->lifetime_us != 0 && age > limit)
@@ -215,7 +217,7 @@ static struct backend *next_usable(struct worker *w, struct pool *p)
 
         if (reason != NULL) {
             backend_end(w, p, b, reason);
-        } else if (check_us != 0 && b->uses > 0 && w->now_us - b->idle_since_us > check_us) {
+        } else if (check_us != 0 && b->uses > 0 && elapsed_us(w, b->idle_since_us) > check_us) {
             backend_go(p, b, BACKEND_CHECKING);
             actor_tell_kind(w, actor_id_of(&b->actor), MSG_BACKEND_CHECK);
         } else {
@@ -292,7 +294,7 @@ static void dispatch(struct worker *w, struct pool *p)
         }
         actor_tell(w, waiter.session,
                    MESSAGE(POOL_LEASE, .ticket = waiter.ticket, .backend = actor_id_of(&b->actor),
-                           .waited_us = w->now_us - waiter.since_us));
+                           .waited_us = elapsed_us(w, waiter.since_us)));
     }
     if (p->waiting > 0 || p->effective->min_pool_size > 0)
         grow(w, p);
@@ -523,7 +525,10 @@ static void on_hangup(struct worker *w, struct pool *p, struct message *m)
 {
     struct backend *b = backend_find(message_get_BACKEND_HANGUP(m).backend);
 
-    if (b == NULL || b->state != BACKEND_IDLE) /* whoever holds it sees for itself */
+    if (b == NULL)
+        return;
+    b->hangup = true;
+    if (b->state != BACKEND_IDLE) /* whoever holds it sees for itself, or it is not taken back */
         return;
     idle_remove(p, b);
     backend_end(w, p, b, "server closed the connection");
@@ -548,7 +553,7 @@ static void on_alarm(struct worker *w, struct pool *p, struct message *m)
         if (waiter->deadline_us > w->now_us)
             break; /* the deadlines behind it are later, but for those of a changed setting */
         log_warn("[%s@%s] phase=wait timeout after %" PRIu64 "ms, size=%u waiting=%u",
-                 p->shared->user, p->shared->database, (w->now_us - waiter->since_us) / 1000,
+                 p->shared->user, p->shared->database, elapsed_us(w, waiter->since_us) / 1000,
                  pool_size_now(p), p->waiting);
         refuse(w, waiter, "53300", text);
         waiter->session = 0;
@@ -572,7 +577,7 @@ static bool take_quota(void)
 
 static const char *expired(struct worker *w, const struct pool *p, const struct backend *b)
 {
-    uint64_t age = w->now_us - MIN(b->created_us, w->now_us);
+    uint64_t age = elapsed_us(w, b->created_us);
     uint64_t idle = w->now_us - MIN(b->idle_since_us, w->now_us);
 
     (void)p;

@@ -28,9 +28,10 @@
 #include "auth/hba.h"
 #include "proto/messages.h"
 
-#define SESSION_PHASES(X)                                                                      \
-    X(START)                                                                                   \
-    X(AUTH) X(DERIVING) X(LOGIN) X(IDLE) X(WAITING) X(BOUND) X(DRAINING) X(RELEASING) X(ADMIN) \
+#define SESSION_PHASES(X)                                                              \
+    X(START)                                                                           \
+    X(AUTH)                                                                            \
+    X(DERIVING) X(LOGIN) X(IDLE) X(WAITING) X(BOUND) X(DRAINING) X(RELEASING) X(ADMIN) \
         X(ADMIN_BUSY) X(CANCEL) X(CLOSED)
 enum session_phase {
 #define X(p) SESSION_##p,
@@ -56,6 +57,7 @@ enum session_flag {
     SESSION_ASYNC = 2048,       /* has ever sent Flush */
     SESSION_DRAIN = 4096,       /* to be ended at the next message boundary */
     SESSION_BAD_BACKEND = 8192, /* an error under Flush: not to be reused after the next Sync */
+    SESSION_BATCH = 32768,      /* a batch is complete in the input, or large enough to begin */
     SESSION_ASKED = 16384,      /* a request to the pool is open */
 };
 

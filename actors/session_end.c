@@ -96,7 +96,7 @@ static void log_end(struct worker *w, const struct session *s)
     if (config->general.log_client_disconnections)
         log_info(SESSION_LOG(s) "client disconnected from %s, session=%s", SESSION_ID(s),
                  session_address(s),
-                 format_duration(age, sizeof age, w->now_us - MIN(s->connected_us, w->now_us)));
+                 format_duration(age, sizeof age, elapsed_us(w, s->connected_us)));
     config_unref(config);
 }
 

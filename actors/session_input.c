@@ -42,7 +42,7 @@ static bool may_begin(const struct session *s, const struct frame *f)
 
 /* Looks for the end of the batch. in_scanned moves over whole messages, so that nothing is looked
  * at twice; bad_type is for the error's text. */
-static enum scan scan_batch(struct session *s, uint8_t *bad_type)
+static enum scan scan_more(struct session *s, uint8_t *bad_type)
 {
     const uint8_t *input = session_input(s);
     uint32_t len = session_input_len(s);
@@ -75,6 +75,17 @@ static enum scan scan_batch(struct session *s, uint8_t *bad_type)
             return SCAN_READY;
     }
     return len >= BATCH_HIGH ? SCAN_READY : SCAN_MORE;
+}
+
+/* A batch that was found stays found while it waits for a backend. */
+static enum scan scan_batch(struct session *s, uint8_t *bad_type)
+{
+    if (s->flags & SESSION_BATCH)
+        return SCAN_READY;
+    enum scan found = scan_more(s, bad_type);
+    if (found == SCAN_READY)
+        s->flags |= SESSION_BATCH;
+    return found;
 }
 
 /* --- passing --- */
@@ -233,6 +244,7 @@ static void forward_batch(struct worker *w, struct session *s)
 {
     struct frame f;
 
+    s->flags &= (uint16_t)~SESSION_BATCH;
     if (ledger_empty(&s->backend->ledger))
         s->query_us = w->now_us;
     while (s->in != NULL && s->phase == SESSION_BOUND) {
@@ -271,6 +283,7 @@ static bool answer_idle(struct worker *w, struct session *s)
 
     frame_peek(&f, session_input(s), session_input_len(s), FRAME_LIMIT);
     if (f.body != NULL && (f.type == 'd' || f.type == 'c' || f.type == 'f')) {
+        s->flags &= (uint16_t)~SESSION_BATCH;
         discard(w, s, &f);
         return true;
     }

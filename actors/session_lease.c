@@ -122,7 +122,7 @@ void session_give_back(struct worker *w, struct session *s, enum lease_end how)
     struct message reply = {0};
     struct msg_POOL_RETURN back = {.backend = actor_id_of(&b->actor),
                                    .how = (uint64_t)how,
-                                   .held_us = w->now_us - MIN(s->leased_us, w->now_us)};
+                                   .held_us = elapsed_us(w, s->leased_us)};
 
     INVARIANT(how == LEASE_BROKEN || (conn_is_open(&b->conn) && ledger_empty(&b->ledger)));
     if (how == LEASE_BROKEN)

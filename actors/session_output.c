@@ -196,7 +196,7 @@ static void count_query(struct pass *p)
 {
     struct session *s = p->s;
     struct pool_counters *counters = counters_of(p->w, s->shared);
-    uint64_t us = p->w->now_us - MIN(s->query_us, p->w->now_us);
+    uint64_t us = elapsed_us(p->w, s->query_us);
 
     s->queries++;
     p->b->queries++;
@@ -208,7 +208,7 @@ static void count_query(struct pass *p)
     s->transactions++;
     p->b->transactions++;
     COUNT(counters->transactions, 1);
-    COUNT(counters->transaction_us, p->w->now_us - MIN(s->leased_us, p->w->now_us));
+    COUNT(counters->transaction_us, elapsed_us(p->w, s->leased_us));
     if (s->mode == POOL_MODE_SESSION)
         s->leased_us = p->w->now_us;
 }

@@ -61,7 +61,7 @@ int notify_send(const char *state, struct failure *why)
 {
     const char *name = socket_name();
     struct sockaddr_un address;
-    socklen_t address_len;
+    socklen_t address_len = 0;
     int result = 0;
 
     if (name == NULL)
