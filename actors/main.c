@@ -1,0 +1,310 @@
+#define LOG_MODULE "pg_doorman::app"
+#include "actors/app.h"
+#include "actors/daemon.h"
+#include "actors/daemonize.h"
+#include "actors/inherited.h"
+#include "actors/listener.h"
+#include "actors/options.h"
+#include "actors/pool.h"
+#include "actors/version.h"
+#include "runtime/crash.h"
+#include "runtime/log.h"
+#include "runtime/notify.h"
+#include "runtime/offload.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef DOORMAN_IO_DEFAULT
+#define DOORMAN_IO_DEFAULT "auto"
+#endif
+
+enum { STATUS_INTERNAL = 1, STATUS_CONFIG = 78, HELPER_THREADS = 8 };
+
+/* What main starts and ends. */
+struct process {
+    struct options options;
+    struct daemon daemon;
+    struct listener *tcp;
+    struct listener *local;
+};
+
+/* --- last words --- */
+
+static const char *flight_name(uint8_t type, uint16_t kind)
+{
+    (void)type;
+    return message_kind_name(kind);
+}
+
+static void report_flight(int fd)
+{
+    flight_dump(fd, flight_name);
+}
+
+static void crash_thread_post(struct worker *w, struct post *post)
+{
+    (void)w;
+    crash_thread_begin();
+    free(post);
+}
+
+/* Each thread that runs coroutines reports from a stack of its own. */
+static void crash_prepare_workers(void)
+{
+    for (unsigned i = 1; i < runtime_workers(); i++) {
+        struct post *post = calloc(1, sizeof *post);
+
+        INVARIANT(post != NULL);
+        post->run = crash_thread_post;
+        worker_post(runtime_worker(i), post);
+    }
+}
+
+/* The start failed: in words on stderr, wherever the log goes. */
+NO_RETURN static void give_up(struct process *p, int status, const char *text)
+{
+    log_stop();
+    listener_end(p->local);
+    fprintf(stderr, "%s\n", text);
+    exit(status);
+}
+
+/* --- before there are threads --- */
+
+static bool environment_says(const char *name, const char *value)
+{
+    const char *given = getenv(name);
+
+    return given != NULL && strcmp(given, value) == 0;
+}
+
+static int test_config(const struct config *config, const char *path)
+{
+    for (size_t i = 0; i < config->warnings.count; i++)
+        fprintf(stderr, "warning: %s\n", config->warnings.items[i]);
+    printf("pg_doorman: the configuration file %s syntax is ok\n", path);
+    printf("pg_doorman: configuration file %s test is successful\n", path);
+    return fflush(stdout) == 0 ? 0 : STATUS_INTERNAL;
+}
+
+static struct config *load(const struct options *o)
+{
+    struct config *config = NULL;
+    struct failure why = {0};
+
+    if (config_load(&config, o->config_file, &why) != 0) {
+        fprintf(stderr, "Config parse error: %s\n", why.text);
+        exit(STATUS_CONFIG);
+    }
+    return config;
+}
+
+static void know_yourself(const struct options *o, char **argv)
+{
+    app.config_path = o->config_file;
+    app.argv0 = argv[0];
+    app.daemonized = o->daemon;
+    app.interactive = environment_says("PG_DOORMAN_CI_SHUTDOWN_ONLY", "1") ||
+                      (!o->daemon && isatty(STDIN_FILENO) == 1);
+    app.started_us = clock_us();
+    app.started_at = (uint64_t)time(NULL);
+}
+
+static void go_to_background(struct process *p)
+{
+    struct failure why = {0};
+
+    p->daemon = (struct daemon){.ready_fd = -1, .pid_fd = -1};
+    if (p->options.daemon && daemon_fork(&p->daemon, &why) != 0) {
+        fprintf(stderr, "Error daemonize: %s\n", why.text);
+        exit(DAEMON_FAILED_STATUS);
+    }
+}
+
+static void start_log(const struct process *p, const struct config *config)
+{
+    struct log_options options = {
+        .form = p->options.log_form,
+        .colour = !p->options.no_color,
+        .syslog_name = config->general.syslog_prog_name,
+        .filter = p->options.log_level_name,
+    };
+    struct failure why = {0};
+
+    if (log_start(&options, &why) != 0) {
+        fprintf(stderr, "%s\n", why.text);
+        exit(STATUS_INTERNAL);
+    }
+    log_info("Welcome to PgDoorman! (Version %s)", DOORMAN_VERSION);
+    if (p->options.daemon && notify_wanted())
+        log_warn("--daemon and NOTIFY_SOCKET do not go together: the service manager should run "
+                 "the pooler in the foreground");
+    warnings_log(config);
+}
+
+/* --- the start --- */
+
+static void register_types(void)
+{
+    actor_type_register(&session_type);
+    actor_type_register(&backend_type);
+    actor_type_register(&pool_type);
+    actor_type_register(&listener_type);
+    actor_type_register(&daemon_type);
+    actor_type_register(&admin_type);
+}
+
+static const char *engine_wanted(const struct general_config *general)
+{
+    const char *given = getenv("PG_DOORMAN_IO");
+
+    if (given != NULL && *given != '\0')
+        return given;
+    if (general->io_engine != NULL && strcmp(general->io_engine, "auto") != 0)
+        return general->io_engine;
+    return DOORMAN_IO_DEFAULT;
+}
+
+static void prepare_runtime(struct process *p, const struct general_config *general)
+{
+    struct runtime_options options = {
+        .workers = (unsigned)MIN(general->worker_threads, (uint64_t)WORKERS_MAX),
+        .engine = engine_wanted(general),
+        .pin = general->worker_cpu_affinity_pinning,
+    };
+    uint64_t helpers = general->max_blocking_threads;
+    struct failure why = {0};
+
+    if (general->worker_stack_size != SETTING_UNSET)
+        options.thread_stack_bytes = general->worker_stack_size;
+    if (runtime_init(&options, &why) != 0 || watch_start(&why) != 0)
+        give_up(p, STATUS_INTERNAL, why.text);
+    log_info("I/O engine: %s, %u workers", runtime_engine_name(), runtime_workers());
+    offload_start(helpers == SETTING_UNSET || helpers == 0 ? HELPER_THREADS
+                                                           : (unsigned)MIN(helpers, (uint64_t)512));
+    register_types();
+}
+
+static void open_listeners(struct process *p, const struct general_config *general)
+{
+    struct failure why = {0};
+    int status = 0;
+
+    p->tcp = p->options.inherit_fd >= 0 ? listener_adopt(p->options.inherit_fd, &status, &why)
+                                        : listener_open_tcp(general, &status, &why);
+    if (p->tcp == NULL)
+        give_up(p, status, why.text);
+    log_info("Running on %s", p->tcp->address);
+    if (general->unix_socket_dir == NULL)
+        return;
+    p->local = listener_open_local(general, &status, &why);
+    if (p->local == NULL)
+        give_up(p, status, why.text);
+}
+
+static void launch_admin(struct worker *w)
+{
+    struct actor *a = actor_new(&admin_type, w->index);
+
+    app.admin = actor_id_of(a);
+    actor_launch(w, a);
+}
+
+static void launch_actors(struct process *p, struct worker *w, struct config *config)
+{
+    struct failure why = {0};
+
+    if (daemon_launch(w, &why) != 0)
+        give_up(p, STATUS_INTERNAL, why.text);
+    launch_admin(w);
+    pools_configure(w, config);
+    crash_prepare_workers();
+    if (runtime_start(&why) != 0)
+        give_up(p, STATUS_INTERNAL, why.text);
+}
+
+/* To everyone who waits for it: a predecessor, the service manager, the caller of --daemon. */
+static void tell_ready(struct process *p, const struct general_config *general)
+{
+    struct failure why = {0};
+
+    log_info("Accepting connections");
+    if (notify_ready(&why) != 0)
+        log_error("sd_notify READY failed: %s", why.text);
+    if (daemon_ready(&p->daemon, general->daemon_pid_file, &why) != 0) {
+        char text[sizeof why.text + 32];
+
+        snprintf(text, sizeof text, "Error daemonize: %s", why.text);
+        give_up(p, DAEMON_FAILED_STATUS, text);
+    }
+    inherited_report_ready();
+}
+
+static void start(struct process *p, struct config *config)
+{
+    prepare_runtime(p, &config->general);
+    app_publish(config_ref(config));
+    struct worker *w = runtime_worker(0);
+    open_listeners(p, &config->general);
+    summary_log(config);
+    launch_actors(p, w, config);
+    listener_launch(w, p->tcp);
+    if (p->local != NULL)
+        listener_launch(w, p->local);
+    tell_ready(p, &config->general);
+}
+
+/* Those who could still reach for a worker end before the workers do. */
+static void finish(struct process *p)
+{
+    watch_stop();
+    offload_stop();
+    runtime_fini();
+    listener_end(p->tcp);
+    listener_end(p->local);
+    daemon_end(&p->daemon);
+    log_info("Shutting down...");
+    log_stop();
+}
+
+static int run(struct process *p, char **argv)
+{
+    inherited_close(p->options.inherit_fd);
+    struct config *config = load(&p->options);
+    if (p->options.test_config) {
+        int status = test_config(config, p->options.config_file);
+
+        config_unref(config);
+        return status;
+    }
+    know_yourself(&p->options, argv);
+    signal(SIGPIPE, SIG_IGN);
+    go_to_background(p);
+    signals_block();
+    start_log(p, config);
+    start(p, config);
+    config_unref(config);
+    runtime_run();
+    finish(p);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct process process;
+    struct failure why = {0};
+
+    crash_install();
+    crash_on_report(report_flight);
+    if (options_parse(&process.options, argc, argv, &why) != 0) {
+        fprintf(stderr, "%s\n", why.text);
+        return OPTIONS_USAGE_STATUS;
+    }
+    if (process.options.command != COMMAND_RUN)
+        return options_answer(&process.options);
+    return run(&process, argv);
+}
