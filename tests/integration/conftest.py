@@ -78,6 +78,7 @@ def doorman(postgres, tmp_path):
     # A test about a broken server must not leave its wreckage to the next one.
     if postgres.process is None:
         postgres.start()
+    wait_until(postgres.answers, 30, "PostgreSQL to be up again")
     if postgres.backends():
         postgres.terminate()
         wait_until(lambda: not postgres.backends(), 10, "PostgreSQL to be without clients")

@@ -98,9 +98,11 @@ class Doorman:
     def start(self, wait=True):
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [BINARY, self.config_path, "-l", "info"] + self.arguments, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, cwd=self.directory, env=self.environment,
-                start_new_session=True)
+                # It must not outlive a test run that is killed.
+                ["setpriv", "--pdeathsig=TERM", BINARY, self.config_path, "-l", "info"]
+                + self.arguments,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
+                env=self.environment, start_new_session=True)
         if wait:
             wait_until(self._listens, 15, "the pooler to listen")
         return self

@@ -93,9 +93,10 @@ class Postgres:
 
     def _unprivileged(self):
         if os.geteuid() != 0:
-            return []
+            return ["setpriv", "--pdeathsig=INT"]
         user = pwd.getpwnam("postgres")
-        return ["setpriv", "--reuid=%d" % user.pw_uid, "--regid=%d" % user.pw_gid, "--clear-groups"]
+        return ["setpriv", "--pdeathsig=INT", "--reuid=%d" % user.pw_uid,
+                "--regid=%d" % user.pw_gid, "--clear-groups"]
 
     def create(self):
         if os.geteuid() == 0:
@@ -119,7 +120,7 @@ class Postgres:
             self.process = subprocess.Popen(self._unprivileged() +
                                             [binary("postgres"), "-D", self.data],
                                             stdout=log, stderr=log, start_new_session=True)
-        wait_until(self._answers, 60, "PostgreSQL to accept connections", 0.05)
+        wait_until(self.answers, 60, "PostgreSQL to accept connections", 0.05)
 
     def stop(self, mode=signal.SIGINT):
         """SIGINT is the fast mode, SIGQUIT the immediate one."""
@@ -141,7 +142,7 @@ class Postgres:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _answers(self):
+    def answers(self):
         assert self.process.poll() is None, open(self.log_path).read()[-2000:]
         try:
             self.connect().close()

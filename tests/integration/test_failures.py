@@ -255,7 +255,7 @@ def test_server_process_killed_in_a_statement_is_told(doorman, postgres):
         os.kill(pid, signal.SIGKILL)
         error, = wire.errors(client.wait_closed())
         assert error["S"] == "FATAL" and error["C"] in ("08006", "57P02")
-    wait_until(postgres._answers, 20, "PostgreSQL to recover")
+    wait_until(postgres.answers, 20, "PostgreSQL to recover")
     wait_until(lambda: serves(pooler), 10, "the pooler to serve again", 0.2)
     at_rest(pooler)
 
@@ -268,7 +268,7 @@ def test_server_process_ended_while_streaming(doorman, postgres):
             client.send(query(sql))
             client.take(100000)
             postgres.terminate()
-            client.wait_closed()
+            client.drain()
         at_rest(pooler)
 
 

@@ -66,7 +66,7 @@ BEFORE_LOGIN = {
 @pytest.mark.parametrize("name", BEFORE_LOGIN)
 def test_first_packet(witnessed, name):
     with witnessed.wire() as client:
-        client.send(BEFORE_LOGIN[name])
+        client.push(BEFORE_LOGIN[name])
         client.half_close()
         messages = ends(client)
         assert wire.types(messages) in ("", "E"), messages
@@ -76,7 +76,7 @@ def test_first_packet(witnessed, name):
 
 def test_missing_terminator_is_told(witnessed):
     with witnessed.wire() as client:
-        client.send(BEFORE_LOGIN["no final NUL"])
+        client.push(BEFORE_LOGIN["no final NUL"])
         error, = wire.errors(ends(client))
         assert (error["C"], error["M"]) == (
             "08P01", "invalid startup packet layout: expected terminator as last byte")
@@ -111,7 +111,7 @@ def test_password_message(postgres, doorman, user, name):
     with pooler.wire() as client:
         client.send(wire.startup(user, "app"))
         assert client.receive().type == "R"
-        client.send(WHILE_ASKED_FOR_A_PASSWORD[name])
+        client.push(WHILE_ASKED_FOR_A_PASSWORD[name])
         client.half_close()
         messages = ends(client)
         assert wire.types(messages) in ("", "E")
@@ -144,7 +144,7 @@ AFTER_LOGIN = {
 def test_message_in_a_session(witnessed, name):
     """Either the session ends, or it stays in step; and it may take nothing with it."""
     with witnessed.client() as client:
-        client.send(AFTER_LOGIN[name], wire.sync())
+        client.push(AFTER_LOGIN[name], wire.sync())
         client.half_close()
         messages = ends(client)
         for error in wire.errors(messages):
@@ -159,7 +159,7 @@ def test_message_in_a_session(witnessed, name):
 ], ids=["type", "short", "long"])
 def test_texts(witnessed, data, code, text):
     with witnessed.client() as client:
-        client.send(data)
+        client.push(data)
         error, = wire.errors(ends(client))
         assert (error["S"], error["C"], error["M"]) == ("FATAL", code, text)
 
@@ -206,7 +206,7 @@ def test_random_bytes_at_every_stage(witnessed, seed):
             if chance.random() < 0.3:
                 # A valid frame around the noise reaches deeper than the noise alone.
                 noise = message(chance.choice("QPBDECSHFdcfXpz"), noise)
-            client.send(noise)
+            client.push(noise)
             client.half_close()
             ends(client, 10)
         except (BrokenPipeError, ConnectionResetError, wire.Closed):
@@ -231,7 +231,7 @@ def test_mutated_conversations(witnessed, seed):
             data[chance.randrange(len(data))] = chance.randrange(256)
         client = witnessed.client()
         try:
-            client.send(bytes(data))
+            client.push(bytes(data))
             client.half_close()
             ends(client, 10)
         except (BrokenPipeError, ConnectionResetError):
@@ -302,7 +302,7 @@ def test_password_that_never_comes_is_ended(doorman, postgres):
                               "extended", "short", "long word", "no UTF-8"])
 def test_admin_console(witnessed, sent):
     with witnessed.client("pgdoorman", ADMIN["user"], ADMIN["password"]) as client:
-        client.send(sent)
+        client.push(sent)
         client.half_close()
         ends(client)
     assert len(witnessed.admin("SHOW VERSION")) == 1

@@ -304,7 +304,10 @@ class Wire:
             self.sock.sendall(data[at:at + size])
 
     def half_close(self):
-        self.sock.shutdown(socket.SHUT_WR)
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the other side was faster
 
     def close(self):
         """An ordinary close: FIN, without Terminate."""
@@ -330,6 +333,22 @@ class Wire:
         data = bytes(self.buffer[:count])
         del self.buffer[:count]
         return data
+
+    def push(self, *parts):
+        """Like send, for bytes during which the other side may well hang up."""
+        try:
+            self.send(*parts)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def drain(self):
+        """Reads bytes, whatever they are, until the other side closes."""
+        try:
+            while True:
+                self.buffer.clear()
+                self._fill()
+        except Closed:
+            return
 
     def wait_closed(self):
         """Reads until the other side closes; returns the whole messages that came before."""
