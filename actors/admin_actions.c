@@ -1,0 +1,148 @@
+/* Commands that change something. */
+#define LOG_MODULE "pg_doorman::admin"
+#include "actors/admin.h"
+
+#include "runtime/log.h"
+
+#include <signal.h>
+#include <strings.h>
+#include <unistd.h>
+
+/* --- the process --- */
+
+enum admin_result admin_reload(struct admin_run *run, const struct admin_statement *s)
+{
+    struct message *m = MESSAGE(DAEMON_RELOAD, .unused = 0);
+
+    (void)s;
+    log_info("RELOAD by %s", run->who);
+    m->sender = actor_id_of(run->admin);
+    if (actor_tell(run->worker, app.daemon, m))
+        return ADMIN_LATER;
+    admin_error(run, "F0000", "the configuration cannot be reloaded now");
+    return ADMIN_DONE;
+}
+
+enum admin_result admin_shutdown(struct admin_run *run, const struct admin_statement *s)
+{
+    (void)s;
+    log_info("SHUTDOWN by %s", run->who);
+    admin_success(run, actor_tell_kind(run->worker, app.daemon, MSG_DAEMON_SHUTDOWN), "SHUTDOWN");
+    return ADMIN_DONE;
+}
+
+enum admin_result admin_upgrade(struct admin_run *run, const struct admin_statement *s)
+{
+    (void)s;
+    log_info("UPGRADE command: sending SIGUSR2 to PID %d, by %s", (int)getpid(), run->who);
+    admin_success(run, kill(getpid(), SIGUSR2) == 0, "UPGRADE");
+    return ADMIN_DONE;
+}
+
+/* --- pools --- */
+
+static const struct pool_action {
+    const char *tag;
+    uint16_t kind;
+} pool_actions[] = {
+    {"PAUSE", MSG_POOL_PAUSE},
+    {"RESUME", MSG_POOL_RESUME},
+    {"RECONNECT", MSG_POOL_RECONNECT},
+};
+
+struct acting {
+    struct worker *worker;
+    uint16_t kind;
+    const char *database; /* NULL: all */
+    uint32_t told;
+};
+
+static void act(void *context, struct pool_shared *shared)
+{
+    struct acting *acting = context;
+    actor_id pool = atomic_load(&shared->pool);
+
+    if (pool == 0 || (acting->database != NULL && strcmp(acting->database, shared->database) != 0))
+        return;
+    struct message *m = message_new(acting->kind);
+    struct msg_POOL_PAUSE fields = {0};
+    message_put_POOL_PAUSE(m, &fields); /* all three have the same field */
+    m->kind = acting->kind;
+    acting->told += actor_tell(acting->worker, pool, m);
+}
+
+enum admin_result admin_pool_action(struct admin_run *run, const struct admin_statement *s)
+{
+    const struct pool_action *action = pool_actions;
+    struct acting acting = {.worker = run->worker};
+
+    while (!admin_word_is(s, 0, action->tag))
+        action++;
+    acting.kind = action->kind;
+    acting.database = s->count > 1 ? admin_word(s, 1) : NULL;
+    log_info("%s %s by %s", action->tag, acting.database == NULL ? "all" : acting.database,
+             run->who);
+    directory_each(act, &acting);
+    if (acting.told == 0 && acting.database != NULL)
+        admin_error(run, "3D000", "No pool for database \"%s\"", acting.database);
+    else
+        write_command_complete(&run->out, action->tag);
+    return ADMIN_DONE;
+}
+
+/* --- settings --- */
+
+static void set_log_level(struct admin_run *run, const struct admin_statement *s)
+{
+    struct bytes value = admin_set_value(s->value);
+    const char *filter = arena_copy(&run->arena, (const char *)value.at, value.len);
+    struct failure why;
+
+    if (log_set_filter(filter, &why) != 0) {
+        admin_error(run, "42601", "%s", why.text);
+        return;
+    }
+    log_info("SET log_level = '%s' by %s", filter, run->who);
+    write_command_complete(&run->out, "SET");
+}
+
+static void unknown_parameter(struct admin_run *run, const char *name)
+{
+    char *capitals = arena_text(&run->arena, name);
+
+    for (char *c = capitals; *c != '\0'; c++) {
+        if (*c >= 'a' && *c <= 'z')
+            *c = (char)(*c - 'a' + 'A');
+    }
+    admin_error(run, "42601", "Unknown SET parameter: %s. Supported: log_level", capitals);
+}
+
+enum admin_result admin_set(struct admin_run *run, const struct admin_statement *s)
+{
+    bool scoped = admin_word_is(s, 1, "session") || admin_word_is(s, 1, "local");
+    const char *name = admin_word(s, scoped && s->count > 3 ? 2 : 1);
+
+    if (s->count < 3)
+        admin_error(run, "42601", "SET requires: SET <parameter> = '<value>'");
+    else if (strcasecmp(name, "log_level") == 0 && !scoped)
+        set_log_level(run, s);
+    else if (admin_is_session_parameter(name))
+        write_command_complete(&run->out, "SET"); /* nothing here depends on it */
+    else
+        unknown_parameter(run, name);
+    return ADMIN_DONE;
+}
+
+enum admin_result admin_reset(struct admin_run *run, const struct admin_statement *s)
+{
+    bool known = admin_word_is(s, 1, "interner") || admin_word_is(s, 1, "all") ||
+                 admin_is_session_parameter(admin_word(s, 1));
+
+    /* A text lives as long as a client or a backend refers to it: there is nothing to drop. */
+    if (s->count == 2 && known)
+        write_command_complete(&run->out, "RESET");
+    else
+        admin_error(run, "58000",
+                    "Unsupported RESET target \xe2\x80\x94 only RESET INTERNER is supported");
+    return ADMIN_DONE;
+}
