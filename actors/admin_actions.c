@@ -135,11 +135,8 @@ enum admin_result admin_set(struct admin_run *run, const struct admin_statement 
 
 enum admin_result admin_reset(struct admin_run *run, const struct admin_statement *s)
 {
-    bool known = admin_word_is(s, 1, "interner") || admin_word_is(s, 1, "all") ||
-                 admin_is_session_parameter(admin_word(s, 1));
-
     /* A text lives as long as a client or a backend refers to it: there is nothing to drop. */
-    if (s->count == 2 && known)
+    if (s->count == 2 && admin_word_is(s, 1, "interner"))
         write_command_complete(&run->out, "RESET");
     else
         admin_error(run, "58000",

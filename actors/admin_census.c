@@ -319,7 +319,8 @@ static void look_at_session(struct actor *a, void *context)
     row->user = arena_text(arena, session_user(s));
     row->application_name = arena_text(arena, session_application(s));
     row->address = arena_text(arena, session_address(s));
-    row->state = session_state_word(s);
+    /* The console's clients never hold a backend, not even the one that asks. */
+    row->state = s->shared == NULL ? "idle" : session_state_word(s);
     row->wait = client_wait(s);
     row->transactions = s->transactions;
     row->queries = s->queries;
@@ -386,7 +387,7 @@ void census_take(struct worker *w, struct census *c, struct arena *arena, bool w
     for (size_t i = 0; i < count; i++) {
         struct looking l = {c, NULL, w->now_us};
 
-        /* One that is busy for so long is not idle, and is gone from no table for ever. */
+        /* Sessions never wait, so one that is missed has died, or the machine is in trouble. */
         (void)!actor_visit(w, sessions[i], look_at_session, &l, clock_us() + VISIT_LIMIT_US);
         if (i % VISITS_PER_TURN == VISITS_PER_TURN - 1)
             wait_sleep(w, 0);
