@@ -76,6 +76,17 @@ static void slab_add(struct type_slot *slot)
     pthread_mutex_unlock(&table_lock);
 }
 
+/* Word by word: a worker with a late event may look at a connection's epoch and owner in there. */
+static void clear(struct actor *a, size_t size)
+{
+    typedef uintptr_t __attribute__((may_alias)) word;
+    word *at = (word *)(void *)(a + 1);
+    word *end = (word *)(void *)((uint8_t *)a + ((size + 15) & ~(size_t)15));
+
+    while (at < end)
+        __atomic_store_n(at++, 0, __ATOMIC_RELAXED);
+}
+
 struct actor *actor_new(const struct actor_type *type, uint16_t home)
 {
     struct type_slot *slot = &slots[type->number];
@@ -88,12 +99,11 @@ struct actor *actor_new(const struct actor_type *type, uint16_t home)
     pthread_mutex_unlock(&slot->lock);
     atomic_fetch_add_explicit(&slot->alive, 1, memory_order_relaxed);
 
-    /* Nothing behind the header survives a life, but for what the runtime's I/O may still look at
-     * (struct conn keeps its epoch: conn_open counts it on). */
+    /* Nothing behind the header survives a life. */
     if (type->reset != NULL)
         type->reset(a);
     else
-        memset((uint8_t *)a + sizeof *a, 0, type->size - sizeof *a);
+        clear(a, type->size);
     a->next_run = NULL;
     a->dying = 0;
     a->home = home;
@@ -184,6 +194,11 @@ static void run_blocking(struct coroutine *co, void *argument)
         worker_schedule(w, a);
 }
 
+static bool is_io(const struct message *m)
+{
+    return m->kind >= MESSAGE_RECV && m->kind <= MESSAGE_READY;
+}
+
 /* True: the message went to a coroutine, which now holds the actor. */
 static bool run_one(struct worker *w, struct actor *a, struct message *m)
 {
@@ -193,8 +208,7 @@ static bool run_one(struct worker *w, struct actor *a, struct message *m)
         visit_run(a, m->visit);
         return false;
     }
-    if (m->kind >= MESSAGE_RECV && m->kind <= MESSAGE_READY && m->kind != MESSAGE_CLOSED &&
-        !conn_admit(w, m))
+    if (is_io(m) && !conn_admit(w, a, m))
         return false;
     if (type->blocks == NULL || !type->blocks(a, m)) {
         receive(w, a, m);
@@ -209,23 +223,28 @@ static bool run_one(struct worker *w, struct actor *a, struct message *m)
     return true;
 }
 
+/* What wants a stack goes through the mailbox, so that the actor is run from the loop. */
 void actor_run_message(struct worker *w, struct actor *a, struct message *m)
 {
     const struct actor_type *type = slots[a->type].type;
 
-    /* Called while somebody else's handler runs (inline delivery of I/O never is), or for a kind
-     * that wants a stack: through the mailbox, so that the actor is run from the loop. */
-    if (UNLIKELY(type->blocks != NULL && type->blocks(a, m))) {
-        struct message *queued = message_new(m->kind);
-
-        *queued = *m;
-        queued->next = NULL;
-        queued->target = actor_id_of(a);
-        m->len = 0;
-        INVARIANT(mailbox_push(&a->box, queued) == PUSHED);
+    /* Received bytes are admitted when they are handled: till then the connection must not count
+     * as quiet. All else at once: what is left to send must not wait. */
+    if (m->kind == MESSAGE_RECV && type->blocks != NULL && type->blocks(a, m)) {
+        conn_defer(w, m);
         return;
     }
-    INVARIANT(!run_one(w, a, m));
+    if (is_io(m) && !conn_admit(w, a, m))
+        return;
+    if (LIKELY(type->blocks == NULL || !type->blocks(a, m))) {
+        receive(w, a, m);
+        return;
+    }
+    struct message *queued = message_new(m->kind);
+    queued->io = m->io;
+    queued->flags = m->flags | MESSAGE_ADMITTED;
+    queued->target = actor_id_of(a);
+    INVARIANT(mailbox_push(&a->box, queued) == PUSHED);
 }
 
 void actor_run(struct worker *w, struct actor *a)
@@ -382,8 +401,8 @@ void actor_alarm(struct worker *w, actor_id to, uint64_t at_us, uint64_t token)
 actor_id *actor_list(const struct actor_type *type, size_t *count)
 {
     uint32_t indexes = atomic_load_explicit(&index_count, memory_order_acquire);
-    actor_id *list = malloc((size_t)(actor_count(type) + 64) * 2 * sizeof *list);
-    size_t room = (size_t)(actor_count(type) + 64) * 2;
+    size_t room = ((size_t)actor_count(type) + 64) * 2;
+    actor_id *list = malloc(room * sizeof *list);
     size_t found = 0;
 
     INVARIANT(list != NULL);

@@ -42,8 +42,7 @@ struct actor_type {
     uint32_t (*pack)(const struct actor *self, struct packer *p);
     const char *(*state_name)(const struct actor *self);
     const char *(*kind_name)(uint16_t kind);
-    /* Clears what lies behind the header for a new life, but for each struct conn's epoch; NULL:
-     * all of it is zeroed. */
+    /* Clears what lies behind the header for a new life; NULL: all of it is zeroed. */
     void (*reset)(struct actor *a);
 };
 enum { ACTOR_TYPES_MAX = 16 };

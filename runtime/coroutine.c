@@ -31,7 +31,7 @@ NO_TSAN static void strand_swap(struct strand *from, struct strand *to, bool for
     asan_finish_switch(from->fake_stack, NULL, NULL); /* here again, on the same worker */
 }
 
-static void coroutine_main(void *argument)
+NO_TSAN static void coroutine_main(void *argument)
 {
     struct coroutine *co = argument;
     struct worker *w = co->worker;
@@ -81,7 +81,8 @@ int64_t coroutine_suspend(struct worker *w)
 {
     struct coroutine *co = w->coroutine;
 
-    INVARIANT(co != NULL); /* only what runs on a borrowed stack may wait */
+    INVARIANT(co != NULL);           /* only what runs on a borrowed stack may wait, */
+    INVARIANT(w->inline_depth == 0); /* and never in another actor's handler */
     strand_swap(&co->strand, &w->strand, false);
     return co->result;
 }

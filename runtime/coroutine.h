@@ -19,6 +19,7 @@ struct stack {
     uint8_t *floor; /* lowest usable address; the guard page lies below */
     size_t size;
     void *tsan_fiber;
+    bool touched; /* since its memory was last given back */
     struct stack *next;
 };
 
@@ -26,6 +27,7 @@ struct stack {
 struct stack_cache {
     struct stack *free;
     uint32_t cached;
+    uint32_t touched; /* of those cached */
     uint32_t in_use;
     uint32_t in_use_max;
     uint32_t total;

@@ -26,6 +26,9 @@ enum conn_flags {
     CONN_EDGE = 256,       /* epoll: readable as far as known */
     CONN_HANGUP = 512,     /* epoll: the peer has finished sending */
     CONN_LISTED = 1024,    /* epoll: in the worker's list of those known ready */
+    CONN_RECV_DUE = 2048,  /* the armed receive has ended, its result waits in the mailbox */
+    CONN_SENT_DUE = 4096,  /* so has the send */
+    CONN_RECV_STOP = 8192, /* the armed receive is being taken back */
 };
 
 enum { OUTPUT_SLICES = 16 };
@@ -52,7 +55,8 @@ struct conn {
     struct output *out;
     struct output *out_last;
     uint32_t out_bytes;
-    struct conn_wait *waiter; /* a coroutine */
+    _Atomic uint16_t waiting; /* the worker of a coroutine that waits for it, plus one; 0: none */
+    struct conn_wait *waiter; /* that coroutine's; for its worker only */
 };
 
 /* --- for actors; all non-blocking --- */
@@ -60,6 +64,9 @@ struct conn {
 void conn_open(struct conn *c, int fd, struct actor *owner);
 /* Arms one receive on this worker, unless one is armed. */
 void conn_recv(struct worker *w, struct conn *c);
+/* Takes an armed receive back. True: none is armed now. False: MESSAGE_RECV follows, with
+ * -ECANCELED or what came in between. */
+bool conn_recv_stop(struct worker *w, struct conn *c);
 /* Appends a slice; takes a reference on buf. Nothing is sent before conn_flush. */
 void conn_put(struct worker *w, struct conn *c, struct rbuf *buf, const uint8_t *at, uint32_t len);
 /* Appends a copy. */
@@ -82,7 +89,8 @@ void conn_drop_output(struct worker *w, struct conn *c);
 /* Ends it. True: closed now. False: MESSAGE_CLOSED follows when the operations in flight are
  * over. Unsent output is dropped. */
 bool conn_close(struct worker *w, struct conn *c);
-/* Hands it to another actor. Nothing may be in flight. */
+/* Hands it to another actor, which may be run with it from here on. Nothing may be in flight, and
+ * the caller runs in the present owner's hands. */
 void conn_give(struct conn *c, struct actor *owner);
 static inline bool conn_is_open(const struct conn *c)
 {
@@ -121,9 +129,10 @@ struct io_engine {
     const char *name;
     int (*init)(struct worker *w, struct failure *why);
     void (*fini)(struct worker *w);
-    void (*recv)(struct worker *w, struct conn *c);   /* RECV_ARMED was just set */
-    void (*send)(struct worker *w, struct conn *c);   /* SENDING was just set */
-    void (*forget)(struct worker *w, struct conn *c); /* before the descriptor is closed */
+    void (*recv)(struct worker *w, struct conn *c);      /* RECV_ARMED was just set */
+    void (*send)(struct worker *w, struct conn *c);      /* SENDING was just set */
+    void (*recv_stop)(struct worker *w, struct conn *c); /* on the worker that armed it */
+    void (*forget)(struct worker *w, struct conn *c);    /* before the descriptor is closed */
     void (*poll)(struct worker *w, struct io_poll *poll);
     void (*poll_cancel)(struct worker *w, struct io_poll *poll); /* done() follows: -ECANCELED */
     /* epoll: in the owner's hands, act on readiness. */
@@ -146,7 +155,13 @@ void conn_event(struct worker *w, struct conn *c, uint32_t epoch, uint32_t event
 void conn_deliver_held(struct worker *w, struct conn *c, struct message *m);
 /* Takes `sent` bytes off the front of the output. */
 void conn_advance(struct worker *w, struct conn *c, size_t sent);
-/* In the owner's hands, before receive() sees the message. False: nothing for the actor in it. */
-MUST_CHECK bool conn_admit(struct worker *w, struct message *m);
+/* In the hands of that actor, before receive() sees the message. False: nothing for it in there. */
+MUST_CHECK bool conn_admit(struct worker *w, struct actor *hands, struct message *m);
+/* In the owner's hands, when nothing is in flight any more: closes the descriptor. */
+void conn_closed(struct worker *w, struct conn *c);
+/* In the owner's hands, in the middle of something: the result of the receive or send in flight
+ * follows by mailbox, not yet admitted. */
+void conn_defer(struct worker *w, const struct message *m);
+void conn_defer_result(struct worker *w, struct conn *c, uint16_t kind, int32_t result);
 
 #endif

@@ -67,28 +67,27 @@ static void epoll_wake(struct worker *w)
     }
 }
 
-/* Arms for reading, and for writing too when a send waits. */
-static void watch(struct worker *w, struct conn *c, bool want_write)
+/* Arms for reading, and for writing too when a send waits; either reports what is there by now. A
+ * conn that is registered elsewhere moves here to receive, but not to send. 0 or -errno. */
+static int watch(struct worker *w, struct conn *c, bool want_write)
 {
     uint32_t epoch = atomic_load_explicit(&c->epoch, memory_order_relaxed);
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET,
                                 .data.u64 = (uintptr_t)c | (uint64_t)epoch << EPOCH_SHIFT};
     uint16_t at = atomic_load_explicit(&c->worker, memory_order_relaxed);
-    bool here = (c->flags & CONN_REGISTERED) != 0 && (at == w->index || want_write);
+    int operation = EPOLL_CTL_ADD;
 
-    if (want_write)
+    if (want_write || (c->flags & CONN_SENDING) != 0)
         event.events |= EPOLLOUT;
-    if (here) {
-        epoll_ctl(io_of(runtime_worker(at))->epoll, EPOLL_CTL_MOD, c->fd, &event);
-        return;
-    }
-    if (c->flags & CONN_REGISTERED)
+    if ((c->flags & CONN_REGISTERED) != 0 && want_write) {
+        w = runtime_worker(at);
+        operation = EPOLL_CTL_MOD;
+    } else if (c->flags & CONN_REGISTERED) {
         epoll_ctl(io_of(runtime_worker(at))->epoll, EPOLL_CTL_DEL, c->fd, &event);
+    }
     c->flags |= CONN_REGISTERED;
-    if (c->flags & CONN_SENDING)
-        event.events |= EPOLLOUT;
     atomic_store_explicit(&c->worker, w->index, memory_order_relaxed);
-    epoll_ctl(io_of(w)->epoll, EPOLL_CTL_ADD, c->fd, &event);
+    return epoll_ctl(io_of(w)->epoll, operation, c->fd, &event) == 0 ? 0 : -errno;
 }
 
 static void list(struct worker *w, struct conn *c)
@@ -112,7 +111,9 @@ static void epoll_recv(struct worker *w, struct conn *c)
     if ((c->flags & CONN_REGISTERED) == 0 ||
         atomic_load_explicit(&c->worker, memory_order_relaxed) != w->index) {
         c->flags &= (uint16_t)~CONN_EDGE; /* the registration reports what is there */
-        watch(w, c, false);
+        int error = watch(w, c, false);
+        if (error != 0)
+            conn_defer_result(w, c, MESSAGE_RECV, error);
         return;
     }
     if (c->flags & (CONN_EDGE | CONN_HANGUP))
@@ -139,21 +140,15 @@ static void epoll_send(struct worker *w, struct conn *c)
 {
     int result = send_all(w, c);
 
-    if (result == 0) {
+    if (result == 0 && (c->flags & CONN_WANT_SENT) == 0) {
         c->flags &= (uint16_t)~CONN_SENDING;
         return;
     }
-    if (result == -EAGAIN) {
-        watch(w, c, true);
-        return;
-    }
+    if (result == -EAGAIN)
+        result = watch(w, c, true) == 0 ? -EAGAIN : -ENOBUFS;
     /* The owner is in the middle of something: it learns of this by message. */
-    struct actor *owner = atomic_load_explicit(&c->owner, memory_order_relaxed);
-    struct message *m = message_new(MESSAGE_SENT);
-    m->io.conn = c;
-    m->io.conn_epoch = atomic_load_explicit(&c->epoch, memory_order_relaxed);
-    m->io.result = result;
-    actor_tell(w, actor_id_of(owner), m);
+    if (result != -EAGAIN)
+        conn_defer_result(w, c, MESSAGE_SENT, result);
 }
 
 static void receive_now(struct worker *w, struct conn *c)
@@ -191,22 +186,27 @@ static void epoll_ready(struct worker *w, struct conn *c, uint32_t events)
         c->flags |= CONN_EDGE;
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         c->flags |= CONN_HANGUP;
-    if ((c->flags & CONN_SENDING) != 0 && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) {
+    if ((c->flags & (CONN_SENDING | CONN_SENT_DUE)) == CONN_SENDING &&
+        (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) {
         int result = send_all(w, c);
 
         if (result != -EAGAIN) {
             struct message m = {.kind = MESSAGE_SENT};
+            struct actor *owner = atomic_load_explicit(&c->owner, memory_order_relaxed);
             uint32_t epoch = atomic_load_explicit(&c->epoch, memory_order_relaxed);
 
             m.io.conn = c;
             m.io.conn_epoch = epoch;
             m.io.result = result;
             conn_deliver_held(w, c, &m);
-            if (atomic_load_explicit(&c->epoch, memory_order_relaxed) != epoch)
+            /* The owner may have closed it in there, or given it away. */
+            if (atomic_load_explicit(&c->epoch, memory_order_relaxed) != epoch ||
+                atomic_load_explicit(&c->owner, memory_order_relaxed) != owner)
                 return;
         }
     }
-    if ((c->flags & CONN_RECV_ARMED) != 0 && (c->flags & (CONN_EDGE | CONN_HANGUP)) != 0)
+    if ((c->flags & (CONN_RECV_ARMED | CONN_RECV_DUE)) == CONN_RECV_ARMED &&
+        (c->flags & (CONN_EDGE | CONN_HANGUP)) != 0)
         receive_now(w, c);
 }
 
@@ -225,8 +225,9 @@ static void epoll_poll(struct worker *w, struct io_poll *poll)
     struct epoll_event event = {.events = poll->events | EPOLLONESHOT,
                                 .data.u64 = (uintptr_t)poll | TAG_POLL};
 
-    poll->armed = true;
-    INVARIANT(epoll_ctl(io_of(w)->epoll, EPOLL_CTL_ADD, poll->fd, &event) == 0);
+    poll->armed = epoll_ctl(io_of(w)->epoll, EPOLL_CTL_ADD, poll->fd, &event) == 0;
+    if (!poll->armed)
+        poll->done(w, poll, -errno);
 }
 
 static void poll_finish(struct worker *w, struct io_poll *poll, int result)

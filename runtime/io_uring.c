@@ -167,8 +167,20 @@ static void submit_recv(struct worker *w, struct conn *c, enum rbuf_class class,
     sqe_data(sqe, c, class == RBUF_LARGE ? TAG_RECV_LARGE : TAG_RECV_SMALL);
 }
 
+/* The tag is not known here for sure (a class may have been switched): both are tried. */
+static void uring_recv_stop(struct worker *w, struct conn *c)
+{
+    for (unsigned tag = TAG_RECV_SMALL; tag <= TAG_RECV_LARGE; tag++) {
+        struct io_uring_sqe *sqe = sqe_take(io_of(w));
+
+        io_uring_prep_cancel64(sqe, (uintptr_t)c | tag, 0);
+        sqe_data(sqe, NULL, TAG_IGNORE);
+    }
+}
+
 static void uring_recv(struct worker *w, struct conn *c)
 {
+    atomic_store_explicit(&c->worker, w->index, memory_order_relaxed);
     submit_recv(w, c, c->flags & CONN_BULK ? RBUF_LARGE : RBUF_SMALL, c->flags & CONN_MORE);
 }
 
@@ -325,6 +337,7 @@ struct io_engine io_uring_engine = {
     .init = uring_start,
     .fini = uring_stop,
     .recv = uring_recv,
+    .recv_stop = uring_recv_stop,
     .send = uring_send,
     .forget = uring_forget,
     .poll = uring_poll,

@@ -35,7 +35,7 @@ int io_connect(struct worker *w, const struct sockaddr *address, socklen_t len,
         return -errno;
     int error = connect(fd, address, len) == 0 ? 0 : errno;
     /* A Unix socket's backlog may be full: EAGAIN, and nothing to wait for but time. */
-    while (error == EAGAIN && clock_us() + 2000 < deadline_us) {
+    while (error == EAGAIN && (deadline_us == 0 || clock_us() + 2000 < deadline_us)) {
         wait_sleep(w, 2000);
         error = connect(fd, address, len) == 0 ? 0 : errno;
     }

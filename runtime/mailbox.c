@@ -57,6 +57,31 @@ struct message *mailbox_pop(struct mailbox *box)
     return m;
 }
 
+struct message *mailbox_extract(struct mailbox *box,
+                                bool (*wanted)(const struct message *m, const void *context),
+                                const void *context)
+{
+    struct message **at = &box->ready_;
+
+    for (; *at != NULL; at = &(*at)->next) {
+        if (wanted(*at, context))
+            break;
+    }
+    if (*at == NULL && atomic_load_explicit(&box->word, memory_order_relaxed) != MAILBOX_RUNNING) {
+        /* Those that came since go behind, and are looked through too. */
+        *at = turn_round(
+            atomic_exchange_explicit(&box->word, MAILBOX_RUNNING, memory_order_acquire));
+        while (*at != NULL && !wanted(*at, context))
+            at = &(*at)->next;
+    }
+    struct message *m = *at;
+    if (m != NULL) {
+        *at = m->next;
+        m->next = NULL;
+    }
+    return m;
+}
+
 bool mailbox_park(struct mailbox *box)
 {
     uintptr_t running = MAILBOX_RUNNING;

@@ -35,6 +35,10 @@ void mailbox_init(struct mailbox *box);
 MUST_CHECK enum mailbox_pushed mailbox_push(struct mailbox *box, struct message *m);
 /* Owner only. The next message, the caller's from now on; NULL if there is none. */
 struct message *mailbox_pop(struct mailbox *box);
+/* Owner only. Takes the oldest message that is wanted out of its turn; NULL if there is none. */
+struct message *mailbox_extract(struct mailbox *box,
+                                bool (*wanted)(const struct message *m, const void *context),
+                                const void *context);
 /* Owner only, as its last act. True: idle, and no longer yours to touch. False: run on. */
 MUST_CHECK bool mailbox_park(struct mailbox *box);
 /* Takes an idle owner as if a message had scheduled it. False when it runs or is closed. */

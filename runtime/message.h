@@ -36,7 +36,10 @@ enum runtime_kind {
 };
 
 /* flags */
-enum { MESSAGE_MORE = 1 }; /* RECV: the socket is known to hold more */
+enum {
+    MESSAGE_MORE = 1,     /* RECV: the socket is known to hold more */
+    MESSAGE_ADMITTED = 2, /* io: the connection has taken note of it already */
+};
 
 struct visit;
 

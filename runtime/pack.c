@@ -87,9 +87,9 @@ void pack_nil(struct packer *p)
 
 void pack_raw(struct packer *p, const void *at, size_t len)
 {
-    uint8_t *room = packer_room(p, len);
+    uint8_t *room = len > 0 ? packer_room(p, len) : NULL;
 
-    if (room != NULL && len > 0)
+    if (room != NULL)
         memcpy(room, at, len);
 }
 

@@ -14,7 +14,8 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 
-enum { GUARD = 4096 };
+enum { GUARD = 4096, RECORD_READABLE = 256 };
+_Static_assert(sizeof(struct coroutine) <= RECORD_READABLE, "the record at the top of a stack");
 
 static size_t stack_bytes(void)
 {
@@ -48,6 +49,8 @@ static void slab_add(struct stack_cache *cache)
         stack->floor = base + GUARD;
         stack->size = each - GUARD;
         stack->tsan_fiber = tsan_create_fiber();
+        stack->touched = false;
+        lsan_register_root(stack->floor, stack->size); /* not the guard: it is read */
         stack->next = cache->free;
         cache->free = stack;
         asan_poison(stack->floor, stack->size);
@@ -63,6 +66,8 @@ struct stack *stack_take(struct stack_cache *cache)
     struct stack *stack = cache->free;
     cache->free = stack->next;
     cache->cached--;
+    cache->touched -= stack->touched;
+    stack->touched = true;
     cache->in_use++;
     cache->in_use_max = MAX(cache->in_use_max, cache->in_use);
     asan_unpoison(stack->floor, stack->size);
@@ -72,7 +77,10 @@ struct stack *stack_take(struct stack_cache *cache)
 void stack_give(struct stack_cache *cache, struct stack *stack)
 {
     INVARIANT(cache->in_use > 0);
-    asan_poison(stack->floor, stack->size); /* so that a pointer into it is caught */
+    /* So that a pointer into it is caught; but a late wait_end() looks at the coroutine's record.
+     */
+    asan_poison(stack->floor, stack->size - RECORD_READABLE);
+    cache->touched++;
     stack->next = cache->free;
     cache->free = stack;
     cache->in_use--;
@@ -84,7 +92,10 @@ void stack_cache_trim(struct stack_cache *cache, uint32_t keep)
     uint32_t seen = 0;
 
     for (struct stack *stack = cache->free; stack != NULL; stack = stack->next) {
-        if (seen++ >= keep)
-            madvise(stack->floor, stack->size, MADV_DONTNEED);
+        if (seen++ < keep || !stack->touched)
+            continue;
+        madvise(stack->floor, stack->size, MADV_DONTNEED);
+        stack->touched = false;
+        cache->touched--;
     }
 }

@@ -14,14 +14,17 @@ struct visit {
     struct wait wait;
     _Atomic int state;
     int result;
+    bool ended; /* known to the worker of the coroutine, which frees it then */
 };
 
 static void visit_ended(struct worker *w, struct post *post)
 {
     struct visit *visit = CONTAINER_OF(post, struct visit, post);
 
+    /* Not freed here: its visitor may have been told of the deadline in this same turn, and is
+     * about to look. */
+    visit->ended = true;
     wait_end(w, visit->wait, visit->result);
-    free(visit);
 }
 
 /* True: the visitor still waits, and from now on until it is told. */
@@ -69,16 +72,19 @@ static int visit_by_message(struct worker *w, actor_id id, void (*run)(struct ac
     visit->wait = wait_begin(w);
     m->visit = visit;
     actor_tell(w, id, m); /* a refusal ends the wait too */
-    int64_t result = wait_suspend(w, deadline_us);
-    if (result != -ETIMEDOUT)
-        return (int)result;
+    wait_suspend(w, deadline_us);
     int pending = VISIT_PENDING;
-    if (atomic_compare_exchange_strong(&visit->state, &pending, VISIT_ABANDONED))
-        return -EBUSY;
+    if (!visit->ended && atomic_compare_exchange_strong(&visit->state, &pending, VISIT_ABANDONED))
+        return -EBUSY; /* whoever finds the message frees it */
     /* It runs at this moment, or has: its end is on the way, and the context must live till then.
      */
-    visit->wait = wait_begin(w);
-    return (int)wait_suspend(w, 0);
+    if (!visit->ended) {
+        visit->wait = wait_begin(w);
+        wait_suspend(w, 0);
+    }
+    int result = visit->result;
+    free(visit);
+    return result;
 }
 
 int actor_visit(struct worker *w, actor_id id, void (*run)(struct actor *, void *), void *context,
@@ -95,8 +101,10 @@ int actor_visit(struct worker *w, actor_id id, void (*run)(struct actor *, void 
     if (!mailbox_claim(&a->box))
         return visit_by_message(w, id, run, context, deadline_us);
     bool same = actor_id_of(a) == id;
+    w->inline_depth++; /* it must not wait */
     if (same)
         run(a, context);
+    w->inline_depth--;
     actor_release(w, a);
     return same ? 0 : -ESRCH;
 }

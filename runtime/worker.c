@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+enum { STACKS_KEPT = 16, STACK_TRIM_US = 1000000 };
+
 static struct worker *workers[WORKERS_MAX];
 static unsigned worker_total;
 static struct io_engine *engine;
@@ -177,9 +179,10 @@ void wait_end(struct worker *w, struct wait wait, int64_t result)
 {
     struct coroutine *co = wait.co;
 
-    INVARIANT(co->worker == w);
-    if (co->wait != wait.id)
+    /* In this order: a late call may find a stack that was given back and cleared. */
+    if (!wait_pending(wait))
         return;
+    INVARIANT(co->worker == w);
     co->wait = 0;
     co->result = result;
     co->next = NULL;
@@ -299,6 +302,22 @@ static bool nothing_to_do(struct worker *w)
            !atomic_load_explicit(&stopping, memory_order_relaxed);
 }
 
+/* Gives the memory of stacks back that were used and are not any more, once a second at most and
+ * when there is nothing else to do. When to come back for that; UINT64_MAX: not before more work.
+ */
+static uint64_t trim_stacks(struct worker *w)
+{
+    uint64_t next_us = w->stacks_trimmed_us + STACK_TRIM_US;
+
+    if (LIKELY(w->stacks.touched <= STACKS_KEPT))
+        return UINT64_MAX;
+    if (w->now_us < next_us)
+        return next_us;
+    w->stacks_trimmed_us = w->now_us;
+    stack_cache_trim(&w->stacks, STACKS_KEPT);
+    return UINT64_MAX;
+}
+
 static void loop(struct worker *w)
 {
     while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
@@ -314,6 +333,7 @@ static void loop(struct worker *w)
         if (busy || !nothing_to_do(w)) {
             until = 0;
         } else {
+            until = MIN(until, trim_stacks(w));
             atomic_store_explicit(&w->asleep, true, memory_order_relaxed);
             atomic_thread_fence(memory_order_seq_cst); /* pairs with the one in wake() */
             if (!nothing_to_do(w))
@@ -385,8 +405,7 @@ static void *thread_main(void *argument)
     if (result != 0)
         return NULL;
     loop(w);
-    engine->fini(w);
-    return NULL;
+    return NULL; /* others may reach for this worker's engine till all have ended */
 }
 
 static int start_thread(struct worker *w, struct failure *why)
@@ -479,13 +498,16 @@ void runtime_run(void)
 void runtime_stop(void)
 {
     atomic_store(&stopping, true);
-    for (unsigned i = 0; i < worker_total; i++)
-        engine->wake(workers[i]);
+    for (unsigned i = 0; i < worker_total; i++) {
+        if (workers[i]->io != NULL)
+            engine->wake(workers[i]);
+    }
 }
 
 void runtime_fini(void)
 {
     for (unsigned i = 1; i < worker_total; i++)
         pthread_join(workers[i]->thread, NULL);
-    engine->fini(workers[0]);
+    for (unsigned i = 0; i < worker_total; i++)
+        engine->fini(workers[i]);
 }

@@ -45,6 +45,7 @@ struct worker {
     struct coroutine *coroutine; /* the one that runs now */
     struct strand strand;        /* the thread's own stack */
     struct stack_cache stacks;
+    uint64_t stacks_trimmed_us;
     struct rbuf_cache buffers;
     struct timer_heap timers;
     struct message *messages; /* free ones */
@@ -112,6 +113,11 @@ void worker_post(struct worker *w, struct post *post);
  * ends once, with a result. At deadline_us (0 = none) it ends with -ETIMEDOUT. */
 struct wait wait_begin(struct worker *w);
 int64_t wait_suspend(struct worker *w, uint64_t deadline_us);
+/* On the coroutine's own worker: it has not ended yet. */
+static inline bool wait_pending(struct wait wait)
+{
+    return wait.co->wait == wait.id;
+}
 /* On the coroutine's own worker. Late calls (another identity) do nothing. */
 void wait_end(struct worker *w, struct wait wait, int64_t result);
 /* Suspends the running coroutine for that long. */

@@ -14,6 +14,11 @@ void unit_register(struct unit_test *test)
     *at = test;
 }
 
+bool unit_failed(void)
+{
+    return current_failed;
+}
+
 void unit_fail(const char *file, int line, const char *format, ...)
 {
     va_list arguments;

@@ -21,6 +21,8 @@ struct unit_test {
     struct unit_test *next;
 };
 void unit_register(struct unit_test *test);
+/* Whether the test that runs has failed so far: the exit status of a test's child process. */
+bool unit_failed(void);
 PRINTF_LIKE(3, 4) void unit_fail(const char *file, int line, const char *format, ...);
 
 #define TEST(id)                                                 \
