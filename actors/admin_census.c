@@ -1,6 +1,7 @@
 /* Looking around: pools first, then their clients. Backends are read in their pool's hands; the
  * counters that a session writes while it holds one are read as they pass. */
 #include "actors/admin.h"
+#include "actors/passing.h"
 #include "actors/pool.h"
 #include "actors/session.h"
 
@@ -12,8 +13,6 @@ struct looking {
     struct pool_row *pool;
     uint64_t now_us;
 };
-
-#define PASSING(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 
 static void *row_add(struct arena *arena, void *rows, size_t *count, size_t *room, size_t size)
 {
@@ -120,7 +119,9 @@ static void look_at_pool(struct actor *a, void *context)
     for (const struct backend *b = p->backends; b != NULL; b = b->pool_next) {
         if (b->state == BACKEND_CLOSING)
             continue;
+        PASSING_BEGIN();
         copy_server(l, b);
+        PASSING_END();
         if (b->state == BACKEND_LEASED)
             row->oldest_active_age_ms = MAX(row->oldest_active_age_ms,
                                             since(l->now_us, b->leased_since_us) / 1000);

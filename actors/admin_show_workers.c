@@ -1,5 +1,6 @@
 /* SHOW WORKERS. Other threads' counters are read as they pass. */
 #include "actors/admin.h"
+#include "actors/passing.h"
 
 struct worker_row {
     uint64_t worker;
@@ -29,13 +30,12 @@ static const struct column worker_columns[] = {
     NUMBER(stacks_total),  COLUMN(worker_row, CELL_TRUTH, asleep),
 };
 
-#define PASSING(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
-
 void show_workers(struct admin_run *run)
 {
     struct table t = TABLE(&run->out, worker_columns);
 
     table_head(&t);
+    PASSING_BEGIN();
     for (unsigned i = 0; i < runtime_workers(); i++) {
         struct worker *w = runtime_worker(i);
         const struct worker_counters *c = &w->counters;
@@ -58,4 +58,5 @@ void show_workers(struct admin_run *run)
 
         table_row(&t, &row);
     }
+    PASSING_END();
 }

@@ -1,6 +1,7 @@
 #include "actors/snapshot.h"
 
 #include "actors/admin.h"
+#include "actors/passing.h"
 #include "actors/pool.h"
 #include "actors/session.h"
 #include "actors/version.h"
@@ -16,8 +17,6 @@ enum { SCHEMA = 1 };
 static const struct actor_type *const types[] = {
     &daemon_type, &listener_type, &admin_type, &pool_type, &backend_type, &session_type,
 };
-
-#define PASSING(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 
 static void put_number(struct packer *out, const char *name, uint64_t value)
 {
@@ -72,11 +71,14 @@ static void look(struct actor *a, void *context)
 {
     struct view *v = context;
 
+    /* A backend's fields belong to its pool and its session as well, which may be at work. */
+    PASSING_BEGIN();
     put_head(v, actor_id_of(a), v->type->state_name == NULL ? "-" : v->type->state_name(a));
     if (v->type->pack != NULL)
         v->pairs += v->type->pack(a, v->out);
     put_waiting(v, a);
     pack_map_close(v->out, v->mark, v->pairs);
+    PASSING_END();
 }
 
 /* False: it has died meanwhile. */
@@ -145,8 +147,10 @@ static void put_workers(struct packer *out)
 {
     pack_str(out, "workers");
     pack_array(out, runtime_workers());
+    PASSING_BEGIN();
     for (unsigned i = 0; i < runtime_workers(); i++)
         put_worker(out, i);
+    PASSING_END();
 }
 
 /* --- the last messages --- */
