@@ -39,7 +39,8 @@ static int reader_fill(struct worker *w, struct message_reader *r, int *error)
 int reader_next(struct worker *w, struct message_reader *r, struct frame *out, int *error)
 {
     for (;;) {
-        switch (frame_peek(out, r->at + r->used, r->len - r->used, REPLY_LIMIT)) {
+        switch (r->at == NULL ? FRAME_PARTIAL
+                              : frame_peek(out, r->at + r->used, r->len - r->used, REPLY_LIMIT)) {
         case FRAME_WHOLE: r->used += FRAME_HEADER + out->body_len; return 0;
         case FRAME_BROKEN: *error = EPROTO; return -1;
         case FRAME_PARTIAL: break;

@@ -56,6 +56,10 @@ static inline struct ledger_entry *ledger_head(struct ledger *l)
 {
     return l->head == l->tail ? NULL : &l->ring[l->head & (l->size - 1)];
 }
+static inline const struct ledger_entry *ledger_last(const struct ledger *l)
+{
+    return l->head == l->tail ? NULL : &l->ring[(l->tail - 1) & (l->size - 1)];
+}
 static inline void ledger_pop(struct ledger *l)
 {
     INVARIANT(l->head != l->tail);

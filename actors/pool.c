@@ -385,6 +385,8 @@ static void make_idle(struct worker *w, struct pool *p, struct backend *b)
 {
     const char *reason = outdated(w, p, b);
 
+    if (reason == NULL && pool_size_now(p) - p->count[BACKEND_CLOSING] > p->effective->pool_size)
+        reason = "pool size reduced";
     if (reason != NULL) {
         backend_end(w, p, b, reason);
         return;
@@ -665,9 +667,16 @@ static void on_configure(struct worker *w, struct pool *p)
     const struct user_config *user = pool == NULL ? NULL : config_user(pool, p->shared->user);
 
     if (user == NULL) {
+        actor_id mine = actor_id_of(&p->actor);
+
         config_unref(config);
-        atomic_store(&p->shared->pool, 0);
+        /* A later reload may have put another in its place already. */
+        atomic_compare_exchange_strong(&p->shared->pool, &mine, 0);
         remove_pool(w, p);
+        return;
+    }
+    if (p->removed) { /* once told, it ends: the reload that brought the name back made a new one */
+        config_unref(config);
         return;
     }
     bool reopen = p->effective != NULL && server_changed(p->effective, &user->effective);

@@ -27,8 +27,7 @@ const char *session_state_word(const struct session *s)
     case SESSION_WAITING: return "waiting";
     case SESSION_BOUND:
     case SESSION_DRAINING:
-    case SESSION_RELEASING:
-    case SESSION_ADMIN_BUSY: return "active";
+    case SESSION_RELEASING: return "active";
     default: return "idle";
     }
 }

@@ -28,11 +28,12 @@
 #include "auth/hba.h"
 #include "proto/messages.h"
 
-#define SESSION_PHASES(X)                                                              \
-    X(START)                                                                           \
-    X(AUTH)                                                                            \
-    X(DERIVING) X(LOGIN) X(IDLE) X(WAITING) X(BOUND) X(DRAINING) X(RELEASING) X(ADMIN) \
-        X(ADMIN_BUSY) X(CANCEL) X(CLOSED)
+#define SESSION_PHASES(X)                                                                          \
+    X(START)                                                                                       \
+    X(AUTH)                                                                                        \
+    X(DERIVING)                                                                                    \
+    X(LOGIN) X(IDLE) X(WAITING) X(BOUND) X(DRAINING) X(RELEASING) X(ADMIN) X(ADMIN_BUSY) X(CANCEL) \
+        X(CLOSED)
 enum session_phase {
 #define X(p) SESSION_##p,
     SESSION_PHASES(X)
@@ -83,8 +84,9 @@ struct session {
     struct actor actor;
     struct conn conn;
     uint8_t phase;
-    uint8_t mode;   /* enum pool_mode */
-    uint8_t client; /* enum client_end */
+    uint8_t mode;       /* enum pool_mode */
+    uint8_t client;     /* enum client_end */
+    bool cancel_wanted; /* cancelled while it waited: the statement is cancelled when it runs */
     uint16_t flags;
     uint32_t secret; /* of the cancel key */
     uint64_t number; /* "#c<number>"; its low half is the cancel key's pid */
@@ -230,6 +232,8 @@ void session_drain(struct worker *w, struct session *s);
 /* One side takes nothing: unless that changes in time, the session ends. */
 void session_watch_progress(struct worker *w, struct session *s);
 void session_on_cancel(struct worker *w, struct session *s, struct message *m);
+/* Cancels what runs on the session's backend; the requester (0: nobody) is told. */
+void session_cancel_backend(struct worker *w, struct session *s, actor_id requester);
 void session_request_cancel(struct worker *w, struct session *s, uint32_t pid, struct bytes secret);
 
 #define SESSION_LOG(s) "[%s@%s #c%llu] "

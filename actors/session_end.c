@@ -205,21 +205,15 @@ void session_request_cancel(struct worker *w, struct session *s, uint32_t pid, s
         session_close(w, s, NULL);
 }
 
-void session_on_cancel(struct worker *w, struct session *s, struct message *m)
+void session_cancel_backend(struct worker *w, struct session *s, actor_id requester)
 {
-    struct bytes secret = message_get_SESSION_CANCEL(m).secret;
     struct backend *b = s->backend;
-
-    if (!secret_equal(secret.at, secret.len, &s->secret, sizeof s->secret) || b == NULL ||
-        s->phase != SESSION_BOUND || s->client != CLIENT_OPEN) {
-        actor_tell(w, m->sender, MESSAGE(CANCEL_DONE, .sent = 0));
-        return;
-    }
     struct cancel *c = calloc(1, sizeof *c);
+
     INVARIANT(c != NULL);
     /* It may hit late: whoever had this backend next must not be the one. */
     b->cancelled = true;
-    c->requester = m->sender;
+    c->requester = requester;
     c->address = b->address;
     c->address_len = b->address_len;
     c->pid = b->pid;
@@ -228,4 +222,19 @@ void session_on_cancel(struct worker *w, struct session *s, struct message *m)
     snprintf(c->where, sizeof c->where, "%s:%u", b->effective->server_host,
              b->effective->server_port);
     worker_spawn(w, cancel_run, c);
+}
+
+void session_on_cancel(struct worker *w, struct session *s, struct message *m)
+{
+    struct bytes secret = message_get_SESSION_CANCEL(m).secret;
+    bool right = secret_equal(secret.at, secret.len, &s->secret, sizeof s->secret) &&
+                 s->client == CLIENT_OPEN;
+
+    if (right && s->phase == SESSION_BOUND) {
+        session_cancel_backend(w, s, m->sender);
+        return;
+    }
+    if (right && s->phase == SESSION_WAITING)
+        s->cancel_wanted = true;
+    actor_tell(w, m->sender, MESSAGE(CANCEL_DONE, .sent = 0));
 }

@@ -12,6 +12,11 @@
 
 enum scan { SCAN_MORE, SCAN_READY, SCAN_TERMINATE, SCAN_BROKEN, SCAN_UNKNOWN };
 
+static bool is_copy(uint8_t type)
+{
+    return type == 'd' || type == 'c' || type == 'f';
+}
+
 static bool ends_batch(uint8_t type)
 {
     return type == 'S' || type == 'H' || type == 'Q' || type == 'F' || type == 'd' || type == 'c' ||
@@ -62,16 +67,17 @@ static enum scan scan_more(struct session *s, uint8_t *bad_type)
         if (!known_type(f.type))
             return SCAN_UNKNOWN;
         if (result == FRAME_PARTIAL) {
-            bool large = len >= BATCH_HIGH || f.body_len >= BATCH_HIGH;
-
             if (f.type == 'd' && s->phase == SESSION_BOUND)
                 return SCAN_READY;
-            return large && may_begin(s, &f) ? SCAN_READY : SCAN_MORE;
+            /* What has come counts, not what was announced: promises hold no backend. */
+            return len >= BATCH_HIGH && may_begin(s, &f) ? SCAN_READY : SCAN_MORE;
         }
         if (f.type == 'X')
             return SCAN_TERMINATE;
+        /* CopyData and its end, where no COPY is, end no batch: they are dropped with it. */
+        bool stray = is_copy(f.type) && (s->flags & SESSION_COPY_IN) == 0 && s->in_scanned > 0;
         s->in_scanned += FRAME_HEADER + f.body_len;
-        if (ends_batch(f.type))
+        if (ends_batch(f.type) && !stray)
             return SCAN_READY;
     }
     return len >= BATCH_HIGH ? SCAN_READY : SCAN_MORE;
@@ -258,10 +264,12 @@ static void forward_batch(struct worker *w, struct session *s)
             break; /* not looked at yet */
         uint8_t type = f.type;
         forward_message(w, s, &f);
-        if (ends_batch(type) || s->body_left > 0)
+        /* Counted where a ReadyForQuery will come, so that waiting for it ends. */
+        s->lease_batches += type == 'S' || type == 'Q' || type == 'F';
+        bool dropped = is_copy(type) && (s->flags & SESSION_COPY_IN) == 0;
+        if ((ends_batch(type) && !dropped) || s->body_left > 0)
             break;
     }
-    s->lease_batches++;
     if (s->phase == SESSION_BOUND)
         session_emit_local(w, s);
 }

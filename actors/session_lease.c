@@ -74,6 +74,9 @@ void session_on_lease(struct worker *w, struct session *s, struct message *m)
     }
     bind_backend(w, s, b, lease.waited_us);
     session_on_client_input(w, s);
+    if (s->cancel_wanted && s->phase == SESSION_BOUND)
+        session_cancel_backend(w, s, 0);
+    s->cancel_wanted = false;
 }
 
 void session_on_refused(struct worker *w, struct session *s, struct message *m)
@@ -220,6 +223,18 @@ void session_drain_step(struct worker *w, struct session *s)
         session_release(w, s);
 }
 
+/* Without a Sync the server may keep its replies to itself. A Flush fetches them and, unlike a
+ * Sync, commits nothing. */
+static void ask_for_replies(struct worker *w, struct backend *b)
+{
+    static const uint8_t flush[] = {'H', 0, 0, 0, 4};
+    const struct ledger_entry *last = ledger_last(&b->ledger);
+
+    if (last != NULL && last->kind != ASK_SYNC && last->kind != ASK_QUERY &&
+        last->kind != ASK_FUNCTION)
+        conn_put_copy(w, &b->conn, flush, sizeof flush);
+}
+
 void session_abandon(struct worker *w, struct session *s)
 {
     struct backend *b = s->backend;
@@ -234,6 +249,7 @@ void session_abandon(struct worker *w, struct session *s)
     if (s->body_left > 0 && (s->flags & SESSION_DISCARD) == 0)
         b->broken = true;
     s->body_left = 0;
+    ask_for_replies(w, b);
     session_drain_step(w, s);
 }
 

@@ -21,18 +21,18 @@
 #define CACHE_LINE            64
 #define CONTAINER_OF(p, t, m) ((t *)(void *)((char *)(p)-offsetof(t, m)))
 
-#define MIN(a, b)                          \
-    ({                                     \
-        __typeof__(a) min_a_ = (a);        \
-        __typeof__(b) min_b_ = (b);        \
-        min_a_ < min_b_ ? min_a_ : min_b_; \
+/* Each use has names of its own, so that uses nest without shadowing. */
+#define PASTE_(a, b) a##b
+#define PASTE(a, b)  PASTE_(a, b)
+#define PICK_(a, b, op, x, y)  \
+    ({                         \
+        __typeof__(a) x = (a); \
+        __typeof__(b) y = (b); \
+        x op y ? x : y;        \
     })
-#define MAX(a, b)                          \
-    ({                                     \
-        __typeof__(a) max_a_ = (a);        \
-        __typeof__(b) max_b_ = (b);        \
-        max_a_ > max_b_ ? max_a_ : max_b_; \
-    })
+#define PICK_AS(a, b, op, n) PICK_(a, b, op, PASTE(pick_a_, n), PASTE(pick_b_, n))
+#define MIN(a, b)            PICK_AS(a, b, <, __COUNTER__)
+#define MAX(a, b)            PICK_AS(a, b, >, __COUNTER__)
 
 /* Two grades of assertion. INVARIANT is cheap and always on: a broken one ends the process with a
  * report, since going on would hand one client's bytes to another. DEBUG_CHECK walks structures

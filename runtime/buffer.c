@@ -61,6 +61,27 @@ struct rbuf *rbuf_take(struct worker *w, enum rbuf_class class)
     return b;
 }
 
+struct rbuf *rbuf_take_exact(size_t size)
+{
+    struct rbuf *b = malloc(sizeof *b + size);
+
+    INVARIANT(b != NULL && size <= UINT32_MAX);
+    atomic_fetch_add_explicit(&total, 1, memory_order_relaxed);
+    b->size = (uint32_t)size;
+    b->class = RBUF_EXACT;
+    b->refs = 1;
+    return b;
+}
+
+struct rbuf *rbuf_take_bytes(struct worker *w, size_t size)
+{
+    if (size <= RBUF_SMALL_BYTES)
+        return rbuf_take(w, RBUF_SMALL);
+    if (size <= RBUF_LARGE_BYTES)
+        return rbuf_take(w, RBUF_LARGE);
+    return rbuf_take_exact(size);
+}
+
 COLD static void give_elsewhere(struct rbuf *b)
 {
     bool drop;
@@ -79,6 +100,11 @@ COLD static void give_elsewhere(struct rbuf *b)
 
 void rbuf_give(struct worker *w, struct rbuf *b)
 {
+    if (UNLIKELY(b->class == RBUF_EXACT)) {
+        free(b);
+        atomic_fetch_sub_explicit(&total, 1, memory_order_relaxed);
+        return;
+    }
     asan_poison(b->data, b->size);
     if (LIKELY(w->buffers.count[b->class] < keep[b->class]))
         push(&w->buffers, b);

@@ -12,7 +12,7 @@
 
 struct worker;
 
-enum rbuf_class { RBUF_SMALL, RBUF_LARGE, RBUF_CLASSES };
+enum rbuf_class { RBUF_SMALL, RBUF_LARGE, RBUF_CLASSES, RBUF_EXACT = RBUF_CLASSES };
 enum { RBUF_SMALL_BYTES = 4096, RBUF_LARGE_BYTES = 32768 };
 
 struct rbuf {
@@ -30,6 +30,10 @@ struct rbuf_cache {
 
 /* One reference, the caller's. Never NULL. */
 struct rbuf *rbuf_take(struct worker *w, enum rbuf_class class);
+/* At least that many bytes: from a pooled class when it fits well, else allocated and freed. */
+struct rbuf *rbuf_take_bytes(struct worker *w, size_t bytes);
+/* Exactly that many, allocated: for what a parked actor has to keep. */
+struct rbuf *rbuf_take_exact(size_t bytes);
 static inline struct rbuf *rbuf_ref(struct rbuf *b)
 {
     b->refs++;

@@ -13,7 +13,8 @@ void conn_open(struct conn *c, int fd, struct actor *owner)
 {
     INVARIANT((c->flags & CONN_OPEN) == 0 && c->out == NULL && owner != NULL);
     c->fd = fd;
-    c->flags = CONN_OPEN;
+    conn_flags_change(c, CONN_OPEN, UINT16_MAX);
+    atomic_store_explicit(&c->ready, 0, memory_order_relaxed);
     c->out_last = NULL;
     c->out_bytes = 0;
     c->waiter = NULL;
@@ -36,7 +37,7 @@ void conn_recv(struct worker *w, struct conn *c)
     if ((c->flags & (CONN_RECV_ARMED | CONN_CLOSING)) != 0)
         return;
     DEBUG_CHECK(conn_is_open(c));
-    c->flags |= CONN_RECV_ARMED;
+    conn_flags_change(c, CONN_RECV_ARMED, 0);
     w->engine->recv(w, c);
 }
 
@@ -62,10 +63,10 @@ bool conn_recv_stop(struct worker *w, struct conn *c)
     if (c->flags & CONN_RECV_DUE)
         return false;
     if (!w->engine->cancels) {
-        c->flags &= (uint16_t)~CONN_RECV_ARMED;
+        conn_flags_change(c, 0, CONN_RECV_ARMED);
         return true;
     }
-    c->flags |= CONN_RECV_STOP;
+    conn_flags_change(c, CONN_RECV_STOP, 0);
     uint16_t at = atomic_load_explicit(&c->worker, memory_order_relaxed);
     if (at == w->index) {
         w->engine->recv_stop(w, c);
@@ -84,7 +85,7 @@ void conn_flush(struct worker *w, struct conn *c)
 {
     if (c->out == NULL || (c->flags & (CONN_SENDING | CONN_CLOSING)) != 0)
         return;
-    c->flags |= CONN_SENDING;
+    conn_flags_change(c, CONN_SENDING, 0);
     w->engine->send(w, c);
 }
 
@@ -94,7 +95,7 @@ void conn_closed(struct worker *w, struct conn *c)
     w->engine->forget(w, c);
     close(c->fd);
     c->fd = -1;
-    c->flags = 0;
+    conn_flags_change(c, 0, UINT16_MAX);
     atomic_fetch_add_explicit(&c->epoch, 1, memory_order_relaxed);
 }
 
@@ -105,13 +106,13 @@ bool conn_close(struct worker *w, struct conn *c)
     if (c->flags & CONN_CLOSING)
         return false;
     if (!w->engine->cancels)
-        c->flags &= (uint16_t) ~(CONN_RECV_ARMED | CONN_SENDING);
+        conn_flags_change(c, 0, CONN_RECV_ARMED | CONN_SENDING);
     conn_drop_output(w, c);
     if ((c->flags & (CONN_RECV_ARMED | CONN_SENDING)) == 0) {
         conn_closed(w, c);
         return true;
     }
-    c->flags |= CONN_CLOSING;
+    conn_flags_change(c, CONN_CLOSING, 0);
     /* Ends operations in flight on whatever ring they are. */
     shutdown(c->fd, SHUT_RDWR);
     return false;

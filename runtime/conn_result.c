@@ -63,7 +63,7 @@ void conn_defer(struct worker *w, const struct message *m)
 {
     struct conn *c = m->io.conn;
 
-    c->flags |= m->kind == MESSAGE_RECV ? CONN_RECV_DUE : CONN_SENT_DUE;
+    conn_flags_change(c, m->kind == MESSAGE_RECV ? CONN_RECV_DUE : CONN_SENT_DUE, 0);
     conn_keep(w, atomic_load_explicit(&c->owner, memory_order_relaxed), m);
 }
 
@@ -96,7 +96,7 @@ static void conn_queue(struct worker *w, struct conn *c, struct actor *owner, st
 static void conn_finish_send(struct worker *w, struct conn *c, int32_t result)
 {
     INVARIANT(c->flags & CONN_SENDING);
-    c->flags &= (uint16_t)~CONN_SENT_DUE;
+    conn_flags_change(c, 0, CONN_SENT_DUE);
     if (result >= 0) {
         conn_advance(w, c, (size_t)result);
         if (c->out != NULL && (c->flags & CONN_CLOSING) == 0) {
@@ -104,7 +104,7 @@ static void conn_finish_send(struct worker *w, struct conn *c, int32_t result)
             return;
         }
     }
-    c->flags &= (uint16_t)~CONN_SENDING;
+    conn_flags_change(c, 0, CONN_SENDING);
     if (result < 0)
         conn_drop_output(w, c);
 }
@@ -117,13 +117,13 @@ static bool conn_finish_recv(struct worker *w, struct conn *c, const struct mess
         w->engine->recv(w, c);
         return false;
     }
-    c->flags &= (uint16_t) ~(CONN_RECV_ARMED | CONN_RECV_DUE | CONN_RECV_STOP | CONN_MORE);
+    conn_flags_change(c, 0, CONN_RECV_ARMED | CONN_RECV_DUE | CONN_RECV_STOP | CONN_MORE);
     if (m->flags & MESSAGE_MORE)
-        c->flags |= CONN_MORE;
+        conn_flags_change(c, CONN_MORE, 0);
     if (m->io.buf != NULL && m->io.result == (int32_t)m->io.buf->size)
-        c->flags |= CONN_BULK;
+        conn_flags_change(c, CONN_BULK, 0);
     else if (m->io.result < RBUF_SMALL_BYTES)
-        c->flags &= (uint16_t)~CONN_BULK;
+        conn_flags_change(c, 0, CONN_BULK);
     return true;
 }
 
@@ -132,7 +132,7 @@ static bool conn_sent_wanted(struct conn *c, int32_t result)
 {
     if (result >= 0 && (c->flags & (CONN_WANT_SENT | CONN_SENDING)) != CONN_WANT_SENT)
         return false;
-    c->flags &= (uint16_t)~CONN_WANT_SENT;
+    conn_flags_change(c, 0, CONN_WANT_SENT);
     return true;
 }
 
@@ -142,10 +142,26 @@ static void conn_drop(struct worker *w, struct message *m)
         rbuf_unref(w, m->io.buf);
 }
 
+/* Readiness is a hint, which the engine has noted: it matters only when something is armed. It may
+ * have been seen for an owner that has given the connection away since, and who knows at what
+ * moment. But the flags are looked at before the owner: armed by another, then that other is seen.
+ */
+static void conn_admit_ready(struct worker *w, struct actor *hands, struct message *m)
+{
+    struct conn *c = m->io.conn;
+
+    if ((c->flags & (CONN_RECV_ARMED | CONN_SENDING)) == 0)
+        return;
+    struct actor *owner = atomic_load_explicit(&c->owner, memory_order_acquire);
+    if (owner == hands)
+        w->engine->ready(w, c, (uint32_t)m->io.result);
+    else if (owner != NULL)
+        conn_queue(w, c, owner, m);
+}
+
 bool conn_admit(struct worker *w, struct actor *hands, struct message *m)
 {
     struct conn *c = m->io.conn;
-    struct actor *owner = atomic_load_explicit(&c->owner, memory_order_acquire);
 
     if (m->kind == MESSAGE_CLOSED) /* the end of an earlier epoch */
         return true;
@@ -155,29 +171,23 @@ bool conn_admit(struct worker *w, struct actor *hands, struct message *m)
     }
     if (m->flags & MESSAGE_ADMITTED)
         return true;
-    /* Given away after the event was seen: only readiness can come so late, for conn_give() wants
-     * that nothing is in flight. */
-    if (owner != hands) {
-        INVARIANT(m->kind == MESSAGE_READY);
-        if (owner != NULL)
-            conn_queue(w, c, owner, m);
+    if (m->kind == MESSAGE_READY) {
+        conn_admit_ready(w, hands, m);
         return false;
     }
-    switch (m->kind) {
-    case MESSAGE_RECV:
+    /* What is in flight keeps a connection with its owner. */
+    INVARIANT(atomic_load_explicit(&c->owner, memory_order_relaxed) == hands);
+    if (m->kind == MESSAGE_RECV) {
         if (!conn_finish_recv(w, c, m))
             return false;
         if ((c->flags & CONN_CLOSING) == 0)
             return true;
         conn_drop(w, m);
-        break;
-    case MESSAGE_SENT:
+    } else {
         conn_finish_send(w, c, m->io.result);
         m->io.result = MIN(m->io.result, 0); /* how many bytes the last piece had is of no use */
         if ((c->flags & CONN_CLOSING) == 0)
             return conn_sent_wanted(c, m->io.result);
-        break;
-    default: w->engine->ready(w, c, (uint32_t)m->io.result); return false;
     }
     /* A connection that is being closed takes no results, it only waits for the last one. */
     if ((c->flags & (CONN_RECV_ARMED | CONN_SENDING)) != 0)
@@ -337,7 +347,7 @@ int64_t conn_write(struct worker *w, struct conn *c, const void *at, size_t len,
     conn_flush(w, c);
     if (c->out == NULL && (c->flags & CONN_SENDING) == 0)
         return 0;
-    c->flags |= CONN_WANT_SENT;
+    conn_flags_change(c, CONN_WANT_SENT, 0);
     /* The wait ends with the bytes of the last send. */
     return MIN(conn_wait_for(w, c, &waiter, deadline_us), (int64_t)0);
 }

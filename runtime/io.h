@@ -23,12 +23,16 @@ enum conn_flags {
     CONN_MORE = 32,        /* the socket is known to hold more */
     CONN_WANT_SENT = 64,   /* the owner asked for MESSAGE_SENT */
     CONN_REGISTERED = 128, /* epoll: in the set of `worker` */
-    CONN_EDGE = 256,       /* epoll: readable as far as known */
-    CONN_HANGUP = 512,     /* epoll: the peer has finished sending */
-    CONN_LISTED = 1024,    /* epoll: in the worker's list of those known ready */
     CONN_RECV_DUE = 2048,  /* the armed receive has ended, its result waits in the mailbox */
     CONN_SENT_DUE = 4096,  /* so has the send */
     CONN_RECV_STOP = 8192, /* the armed receive is being taken back */
+};
+
+/* epoll: what is known of the socket. Set by whoever sees an event, unlike the flags. */
+enum conn_ready {
+    READY_EDGE = 1,   /* readable as far as known */
+    READY_HANGUP = 2, /* the peer has finished sending */
+    READY_LISTED = 4, /* in a worker's list of those known ready */
 };
 
 enum { OUTPUT_SLICES = 16 };
@@ -48,7 +52,8 @@ struct output {
 
 struct conn {
     int fd;
-    uint16_t flags;          /* enum conn_flags; in the owner's hands only */
+    _Atomic uint16_t flags;  /* enum conn_flags; written in the owner's hands only */
+    _Atomic uint16_t ready;  /* enum conn_ready */
     _Atomic uint16_t worker; /* that armed the receive (epoll: where it is registered) */
     _Atomic uint32_t epoch;  /* so that a late readiness event is told from a new connection's */
     _Atomic(struct actor *) owner;
@@ -74,6 +79,14 @@ void conn_put_copy(struct worker *w, struct conn *c, const void *at, size_t len)
 /* Starts sending what was put, unless a send is in flight (then it goes on by itself). An error
  * comes as MESSAGE_SENT; success only when it was asked for with conn_want_sent(). */
 void conn_flush(struct worker *w, struct conn *c);
+/* In the owner's hands. Reading needs no such care: `c->flags & …` */
+static inline void conn_flags_change(struct conn *c, unsigned set, unsigned clear)
+{
+    unsigned flags = atomic_load_explicit(&c->flags, memory_order_relaxed);
+
+    /* Release: who sees a receive armed sees by whom (conn_admit). */
+    atomic_store_explicit(&c->flags, (uint16_t)((flags & ~clear) | set), memory_order_release);
+}
 static inline bool conn_sent_all(const struct conn *c)
 {
     return c->out == NULL;
@@ -82,7 +95,7 @@ static inline bool conn_sent_all(const struct conn *c)
 static inline void conn_want_sent(struct conn *c)
 {
     INVARIANT(c->out != NULL);
-    c->flags |= CONN_WANT_SENT;
+    conn_flags_change(c, CONN_WANT_SENT, 0);
 }
 /* Forgets what was put and is not in flight. */
 void conn_drop_output(struct worker *w, struct conn *c);
@@ -90,7 +103,7 @@ void conn_drop_output(struct worker *w, struct conn *c);
  * over. Unsent output is dropped. */
 bool conn_close(struct worker *w, struct conn *c);
 /* Hands it to another actor, which may be run with it from here on. Nothing may be in flight, and
- * the caller runs in the present owner's hands. */
+ * the present owner does not touch it any more: the caller runs in its hands, or was told so. */
 void conn_give(struct conn *c, struct actor *owner);
 static inline bool conn_is_open(const struct conn *c)
 {

@@ -9,9 +9,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* Not an epoll event: the connection comes from the list. */
-#define CONN_EVENT_LISTED (1u << 27)
-
 enum { EVENTS = 256, TAG_POLL = 1, TAG_WAKE = 2, TAG_MASK = 7, EPOCH_SHIFT = 48 };
 
 struct listed {
@@ -85,7 +82,7 @@ static int watch(struct worker *w, struct conn *c, bool want_write)
     } else if (c->flags & CONN_REGISTERED) {
         epoll_ctl(io_of(runtime_worker(at))->epoll, EPOLL_CTL_DEL, c->fd, &event);
     }
-    c->flags |= CONN_REGISTERED;
+    conn_flags_change(c, CONN_REGISTERED, 0);
     atomic_store_explicit(&c->worker, w->index, memory_order_relaxed);
     return epoll_ctl(io_of(w)->epoll, operation, c->fd, &event) == 0 ? 0 : -errno;
 }
@@ -94,14 +91,13 @@ static void list(struct worker *w, struct conn *c)
 {
     struct epoll_io *io = io_of(w);
 
-    if (c->flags & CONN_LISTED)
+    if (atomic_fetch_or_explicit(&c->ready, READY_LISTED, memory_order_acq_rel) & READY_LISTED)
         return;
     if (io->listed_count == io->listed_size) {
         io->listed_size = MAX(io->listed_size * 2, 64u);
         io->listed = realloc(io->listed, io->listed_size * sizeof *io->listed);
         INVARIANT(io->listed != NULL);
     }
-    c->flags |= CONN_LISTED;
     io->listed[io->listed_count++] = (struct listed){
         c, atomic_load_explicit(&c->epoch, memory_order_relaxed)};
 }
@@ -110,13 +106,16 @@ static void epoll_recv(struct worker *w, struct conn *c)
 {
     if ((c->flags & CONN_REGISTERED) == 0 ||
         atomic_load_explicit(&c->worker, memory_order_relaxed) != w->index) {
-        c->flags &= (uint16_t)~CONN_EDGE; /* the registration reports what is there */
+        /* The registration reports what is there. */
+        atomic_fetch_and_explicit(&c->ready, (uint16_t)~READY_EDGE, memory_order_relaxed);
         int error = watch(w, c, false);
         if (error != 0)
             conn_defer_result(w, c, MESSAGE_RECV, error);
         return;
     }
-    if (c->flags & (CONN_EDGE | CONN_HANGUP))
+    /* Pairs with the one in noticed(): that saw the receive armed, or this sees what it noted. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&c->ready, memory_order_relaxed) & (READY_EDGE | READY_HANGUP))
         list(w, c);
 }
 
@@ -141,7 +140,7 @@ static void epoll_send(struct worker *w, struct conn *c)
     int result = send_all(w, c);
 
     if (result == 0 && (c->flags & CONN_WANT_SENT) == 0) {
-        c->flags &= (uint16_t)~CONN_SENDING;
+        conn_flags_change(c, 0, CONN_SENDING);
         return;
     }
     if (result == -EAGAIN)
@@ -155,22 +154,27 @@ static void receive_now(struct worker *w, struct conn *c)
 {
     struct message m = {.kind = MESSAGE_RECV};
     struct rbuf *buf = rbuf_take(w, c->flags & CONN_BULK ? RBUF_LARGE : RBUF_SMALL);
+    /* Forgotten before the attempt: what comes from now on counts. */
+    unsigned ready = atomic_fetch_and_explicit(&c->ready, (uint16_t) ~(READY_EDGE | READY_HANGUP),
+                                               memory_order_acq_rel);
     ssize_t got;
 
     do {
         got = recv(c->fd, buf->data, buf->size, MSG_DONTWAIT);
     } while (got < 0 && errno == EINTR);
     int error = errno;
-    if (got != (ssize_t)buf->size)
-        c->flags &= (uint16_t)~CONN_EDGE;
     if (got <= 0) {
         rbuf_unref(w, buf);
         buf = NULL;
-        if (got < 0 && (error == EAGAIN || error == EWOULDBLOCK)) {
-            c->flags &= (uint16_t)~CONN_HANGUP;
+        if (got < 0 && (error == EAGAIN || error == EWOULDBLOCK))
             return;
-        }
+        ready |= READY_HANGUP;
     }
+    ready &= READY_HANGUP;
+    if (buf != NULL && got == (ssize_t)buf->size)
+        ready |= READY_EDGE;
+    if (ready != 0)
+        atomic_fetch_or_explicit(&c->ready, (uint16_t)ready, memory_order_relaxed);
     m.io.conn = c;
     m.io.conn_epoch = atomic_load_explicit(&c->epoch, memory_order_relaxed);
     m.io.buf = buf;
@@ -178,35 +182,31 @@ static void receive_now(struct worker *w, struct conn *c)
     conn_deliver_held(w, c, &m);
 }
 
+/* The send that waits goes on. False: the owner has closed it then, or given it away. */
+static bool send_now(struct worker *w, struct conn *c)
+{
+    struct message m = {.kind = MESSAGE_SENT};
+    struct actor *owner = atomic_load_explicit(&c->owner, memory_order_relaxed);
+    uint32_t epoch = atomic_load_explicit(&c->epoch, memory_order_relaxed);
+    int result = send_all(w, c);
+
+    if (result == -EAGAIN)
+        return true;
+    m.io.conn = c;
+    m.io.conn_epoch = epoch;
+    m.io.result = result;
+    conn_deliver_held(w, c, &m);
+    return atomic_load_explicit(&c->epoch, memory_order_relaxed) == epoch &&
+           atomic_load_explicit(&c->owner, memory_order_relaxed) == owner;
+}
+
 static void epoll_ready(struct worker *w, struct conn *c, uint32_t events)
 {
-    if (events & CONN_EVENT_LISTED)
-        c->flags &= (uint16_t)~CONN_LISTED;
-    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-        c->flags |= CONN_EDGE;
-    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-        c->flags |= CONN_HANGUP;
     if ((c->flags & (CONN_SENDING | CONN_SENT_DUE)) == CONN_SENDING &&
-        (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) {
-        int result = send_all(w, c);
-
-        if (result != -EAGAIN) {
-            struct message m = {.kind = MESSAGE_SENT};
-            struct actor *owner = atomic_load_explicit(&c->owner, memory_order_relaxed);
-            uint32_t epoch = atomic_load_explicit(&c->epoch, memory_order_relaxed);
-
-            m.io.conn = c;
-            m.io.conn_epoch = epoch;
-            m.io.result = result;
-            conn_deliver_held(w, c, &m);
-            /* The owner may have closed it in there, or given it away. */
-            if (atomic_load_explicit(&c->epoch, memory_order_relaxed) != epoch ||
-                atomic_load_explicit(&c->owner, memory_order_relaxed) != owner)
-                return;
-        }
-    }
+        (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0 && !send_now(w, c))
+        return;
     if ((c->flags & (CONN_RECV_ARMED | CONN_RECV_DUE)) == CONN_RECV_ARMED &&
-        (c->flags & (CONN_EDGE | CONN_HANGUP)) != 0)
+        (atomic_load_explicit(&c->ready, memory_order_relaxed) & (READY_EDGE | READY_HANGUP)) != 0)
         receive_now(w, c);
 }
 
@@ -243,6 +243,26 @@ static void epoll_poll_cancel(struct worker *w, struct io_poll *poll)
         poll_finish(w, poll, -ECANCELED);
 }
 
+/* Notes what the socket is ready for. The owner is bothered only when it waits for that. */
+static void noticed(struct worker *w, struct conn *c, uint32_t epoch, uint32_t events)
+{
+    unsigned ready = 0;
+    unsigned armed = 0;
+
+    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+        ready |= READY_EDGE;
+        armed |= CONN_RECV_ARMED;
+    }
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        ready |= READY_HANGUP;
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+        armed |= CONN_SENDING;
+    atomic_fetch_or_explicit(&c->ready, (uint16_t)ready, memory_order_acq_rel);
+    atomic_thread_fence(memory_order_seq_cst); /* pairs with the one in epoll_recv() */
+    if (c->flags & armed)
+        conn_event(w, c, epoch, events);
+}
+
 static void dispatch(struct worker *w, const struct epoll_event *event)
 {
     uint64_t data = event->data.u64;
@@ -268,7 +288,7 @@ static void dispatch(struct worker *w, const struct epoll_event *event)
     if ((uint16_t)epoch != (uint16_t)(data >> EPOCH_SHIFT) ||
         atomic_load_explicit(&c->worker, memory_order_relaxed) != w->index)
         return;
-    conn_event(w, c, epoch, event->events);
+    noticed(w, c, epoch, event->events);
 }
 
 static void run_listed(struct worker *w)
@@ -280,8 +300,12 @@ static void run_listed(struct worker *w)
     for (uint32_t i = 0; i < count; i++) {
         struct listed item = io->listed[i];
 
-        if (atomic_load_explicit(&item.conn->epoch, memory_order_relaxed) == item.epoch)
-            conn_event(w, item.conn, item.epoch, CONN_EVENT_LISTED);
+        if (atomic_load_explicit(&item.conn->epoch, memory_order_relaxed) != item.epoch)
+            continue;
+        /* Acquire: whoever left it on this list has armed it before. */
+        atomic_fetch_and_explicit(&item.conn->ready, (uint16_t)~READY_LISTED, memory_order_acq_rel);
+        if (item.conn->flags & CONN_RECV_ARMED)
+            conn_event(w, item.conn, item.epoch, 0);
     }
     io->listed_count -= count;
     memmove(io->listed, io->listed + count, io->listed_count * sizeof *io->listed);

@@ -48,11 +48,11 @@ PRINTF_LIKE(5, 6)
 void log_write(enum log_level level, const char *module, const char *file, int line,
                const char *format, ...);
 
-#define log_at(level, ...)                                                                         \
-    do {                                                                                           \
-        static struct log_site site_;                                                              \
-        if (log_site_refresh(&site_, LOG_MODULE, level))                                           \
-            log_write(level, LOG_MODULE, __FILE__, __LINE__, __VA_ARGS__);                         \
+#define log_at(level, ...)                                                 \
+    do {                                                                   \
+        static struct log_site site_;                                      \
+        if (log_site_refresh(&site_, LOG_MODULE, level))                   \
+            log_write(level, LOG_MODULE, __FILE__, __LINE__, __VA_ARGS__); \
     } while (0)
 #define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)
 #define log_warn(...)  log_at(LOG_WARN, __VA_ARGS__)

@@ -45,7 +45,7 @@ struct unpacker {
 };
 static inline struct unpacker unpacker_of(const void *at, size_t len)
 {
-    return (struct unpacker){at, (const uint8_t *)at + len, false};
+    return (struct unpacker){at, len == 0 ? at : (const uint8_t *)at + len, false};
 }
 uint64_t unpack_uint(struct unpacker *u);
 struct bytes unpack_bytes(struct unpacker *u); /* str or bin; borrowed */

@@ -334,7 +334,8 @@ static void loop(struct worker *w)
             until = 0;
         } else {
             until = MIN(until, trim_stacks(w));
-            atomic_store_explicit(&w->asleep, true, memory_order_relaxed);
+            /* Release: who finds it asleep finds its engine made. */
+            atomic_store_explicit(&w->asleep, true, memory_order_release);
             atomic_thread_fence(memory_order_seq_cst); /* pairs with the one in wake() */
             if (!nothing_to_do(w))
                 until = 0;
@@ -498,10 +499,8 @@ void runtime_run(void)
 void runtime_stop(void)
 {
     atomic_store(&stopping, true);
-    for (unsigned i = 0; i < worker_total; i++) {
-        if (workers[i]->io != NULL)
-            engine->wake(workers[i]);
-    }
+    for (unsigned i = 0; i < worker_total; i++)
+        wake(NULL, workers[i]);
 }
 
 void runtime_fini(void)
