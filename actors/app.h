@@ -55,7 +55,11 @@ struct pool_shared {
     enum secret_kind secret_kind;
     struct scram_verifier verifier; /* of a SCRAM secret, or derived from a plain one */
     bool verifier_known;
+    char *check_query;    /* pooler_check_query */
+    uint8_t *check_reply; /* what the server said to it; NULL: not asked yet */
+    size_t check_reply_len;
 
+    _Atomic uint32_t check_len;     /* of the check query with its NUL: tells most queries apart */
     struct pool_shared *next;       /* in the directory's chain */
     struct pool_counters *counters; /* one per worker */
     struct pool_counters previous;  /* at the last tick (admin only) */
@@ -78,6 +82,8 @@ struct app {
     _Atomic uint64_t connections_tls;
     _Atomic uint64_t connections_cancel;
     _Atomic uint64_t connections_error;
+    _Atomic uint64_t check_backend; /* check queries sent to a server, and answered from memory */
+    _Atomic uint64_t check_cache;
     _Atomic bool draining;
     _Atomic uint32_t in_transaction;
     _Atomic int64_t input_held; /* bytes of client messages in memory, against max_memory_usage */

@@ -75,6 +75,28 @@ static void shared_configure(struct worker *w, struct pool_shared *shared,
         log_info("[%s@%s] static passthrough: SCRAM pending", shared->user, shared->database);
 }
 
+/* A reply that was kept for another text is forgotten. */
+static void check_query_set(struct worker *w, struct pool_shared *shared,
+                            const struct user_config *user)
+{
+    struct config *config = app_config();
+    const char *text = config->general.pooler_check_query;
+
+    (void)w;
+    (void)user;
+    pthread_mutex_lock(&shared->lock);
+    if (shared->check_query == NULL || strcmp(shared->check_query, text) != 0) {
+        free(shared->check_query);
+        free(shared->check_reply);
+        shared->check_query = strdup(text);
+        INVARIANT(shared->check_query != NULL);
+        shared->check_reply = NULL;
+        atomic_store(&shared->check_len, (uint32_t)strlen(text) + 1);
+    }
+    pthread_mutex_unlock(&shared->lock);
+    config_unref(config);
+}
+
 static void pool_ensure(struct worker *w, struct pool_shared *shared,
                         const struct user_config *user)
 {
@@ -116,6 +138,7 @@ void pools_configure(struct worker *w, struct config *config)
 {
     /* Secrets first: a pool may open connections as soon as it knows its settings. */
     each_user(w, config, shared_configure);
+    each_user(w, config, check_query_set);
     directory_each(tell_to_configure, w);
     each_user(w, config, pool_ensure);
     atomic_fetch_add(&app.directory_generation, 1);

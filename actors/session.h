@@ -28,11 +28,12 @@
 #include "auth/hba.h"
 #include "proto/messages.h"
 
-#define SESSION_PHASES(X)                                                                          \
-    X(START)                                                                                       \
-    X(AUTH)                                                                                        \
-    X(DERIVING)                                                                                    \
-    X(LOGIN) X(IDLE) X(WAITING) X(BOUND) X(DRAINING) X(RELEASING) X(ADMIN) X(ADMIN_BUSY) X(CANCEL) \
+#define SESSION_PHASES(X)                                                                 \
+    X(START)                                                                              \
+    X(AUTH)                                                                               \
+    X(DERIVING)                                                                           \
+    X(LOGIN)                                                                              \
+    X(IDLE) X(WAITING) X(BOUND) X(DRAINING) X(RELEASING) X(ADMIN) X(ADMIN_BUSY) X(CANCEL) \
         X(CLOSED)
 enum session_phase {
 #define X(p) SESSION_##p,
@@ -86,6 +87,7 @@ struct session {
     uint8_t phase;
     uint8_t mode;       /* enum pool_mode */
     uint8_t client;     /* enum client_end */
+    bool begin_owed;    /* a BEGIN was answered that no server has seen yet */
     bool cancel_wanted; /* cancelled while it waited: the statement is cancelled when it runs */
     uint16_t flags;
     uint32_t secret; /* of the cancel key */
@@ -108,7 +110,8 @@ struct session {
     uint64_t drained_bytes;
 
     struct session_login *login;
-    char *name; /* "user\0database\0application\0addr\0": one block */
+    struct packer *capture; /* the reply of the check query, as it passes; else NULL */
+    char *name;             /* "user\0database\0application\0addr\0": one block */
     uint16_t database_at;
     uint16_t application_at;
     uint16_t address_at;
@@ -177,6 +180,14 @@ void session_on_parameters(struct worker *w, struct session *s, struct message *
 void session_login_free(struct session *s);
 /* session_input.c: client -> server */
 void session_on_client_input(struct worker *w, struct session *s);
+/* session_local.c */
+/* Phase IDLE, the first message of the input: true when it was answered, and consumed. */
+bool session_answer_locally(struct worker *w, struct session *s, const struct frame *f);
+/* Right after a backend was bound: the BEGIN that is owed goes first. */
+void session_send_begin(struct worker *w, struct session *s);
+/* Bytes of the check query's reply; and its end: good is kept for the next ones. */
+void session_capture(struct session *s, const uint8_t *at, size_t len);
+void session_capture_end(struct session *s, bool good);
 /* session_statements.c: whole messages in phase BOUND, of a session that remaps */
 void session_forward_parse(struct worker *w, struct session *s, const struct frame *f);
 void session_forward_bind(struct worker *w, struct session *s, const struct frame *f);

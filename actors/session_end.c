@@ -113,6 +113,7 @@ void session_maybe_exit(struct worker *w, struct session *s)
     }
     session_login_free(s);
     session_statements_free(s);
+    session_capture_end(s, false);
     free(s->name);
     s->name = NULL;
     s->in_end = 0;

@@ -295,6 +295,10 @@ static bool answer_idle(struct worker *w, struct session *s)
         discard(w, s, &f);
         return true;
     }
+    if (f.body != NULL && session_answer_locally(w, s, &f)) {
+        s->flags &= (uint16_t)~SESSION_BATCH;
+        return true;
+    }
     return false;
 }
 
@@ -324,12 +328,12 @@ void session_on_client_input(struct worker *w, struct session *s)
         case SCAN_READY: break;
         }
         if (s->phase == SESSION_IDLE) {
-            if (answer_idle(w, s))
-                continue;
             if (s->flags & SESSION_DRAIN) {
                 session_fatal(w, s, "58006", "pooler is shut down now", false);
                 return;
             }
+            if (answer_idle(w, s))
+                continue;
             session_checkout(w, s);
             continue;
         }

@@ -27,6 +27,8 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
         s->flags |= SESSION_REMAP;
     snprintf(b->application_name, sizeof b->application_name, "%s", session_application(s));
     atomic_fetch_add_explicit(&app.in_transaction, 1, memory_order_relaxed);
+    if (s->begin_owed)
+        session_send_begin(w, s);
     if (waited_us >= 500000)
         log_warn(SESSION_LOG(s) "slow checkout: waited %" PRIu64 "ms, pid=%d", SESSION_ID(s),
                  waited_us / 1000, b->pid);

@@ -25,6 +25,8 @@ struct pass {
 
 static void put_run(struct pass *p, const uint8_t *to)
 {
+    if (UNLIKELY(p->s->capture != NULL) && to > p->run)
+        session_capture(p->s, p->run, (size_t)(to - p->run));
     if (to > p->run && session_client_listens(p->s))
         conn_put(p->w, &p->s->conn, p->buf, p->run, (uint32_t)(to - p->run));
     p->run = to;
@@ -123,6 +125,7 @@ static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
     enum verdict verdict = FORWARD;
 
     s->errors++;
+    session_capture_end(s, false);
     COUNT(counters_of(p->w, s->shared)->errors, 1);
     if (read_error(body, len, &fields) == 0 && fields.severity_fixed.len > 0 &&
         (fields.severity_fixed.at[0] == 'F' ||
@@ -426,6 +429,8 @@ void session_on_server_bytes(struct worker *w, struct session *s, struct rbuf *b
             break;
     }
     put_run(&p, p.at);
+    if (UNLIKELY(s->capture != NULL) && ledger_empty(&b->ledger) && b->stash == NULL)
+        session_capture_end(s, b->status == 'I');
     if (joined != NULL)
         rbuf_unref(w, joined);
     after_bytes(w, s);
