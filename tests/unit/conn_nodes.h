@@ -25,6 +25,7 @@ struct node {
     uint64_t total;
     int number;
     int rounds;
+    _Atomic int written; /* times, by others, to raw */
     bool ended;
 };
 typedef void node_script(struct worker *w, struct node *node);

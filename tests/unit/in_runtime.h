@@ -4,6 +4,7 @@
 #define TESTS_IN_RUNTIME_H
 
 #include "runtime/io.h"
+#include "runtime/sanitizer.h"
 #include "runtime/worker.h"
 #include "tests/unit/unit.h"
 
@@ -12,6 +13,15 @@
 #include <unistd.h>
 
 enum { EXIT_NO_ENGINE = 77, WATCHDOG_SECONDS = 120 };
+
+#ifdef WITH_TSAN
+/* Each child would sleep for a second before it ends. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "atexit_sleep_ms=0";
+}
+#endif
 
 static const char *const runtime_engines[] = {"epoll", "io_uring"};
 static const unsigned runtime_counts[] = {1, 2, 4};

@@ -164,6 +164,7 @@ static void write_one(struct worker *w, struct errand *errand)
     if (random_u64(w) % 3)
         wait_sleep(w, random_u64(w) % 200);
     CHECK(send(node->raw, "x", 1, MSG_NOSIGNAL) == 1);
+    atomic_fetch_add(&node->written, 1);
     free(errand);
 }
 
@@ -193,6 +194,8 @@ static void waiter_script(struct worker *w, struct node *node)
         rbuf_unref(w, buf);
     node->received = 0;
     if (++node->rounds == WAIT_ROUNDS) {
+        while (atomic_load(&node->written) < WAIT_ROUNDS)
+            wait_sleep(w, 10);
         conn_close_wait(w, &node->conn);
         close(node->raw);
         actor_exit(&node->actor);
