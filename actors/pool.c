@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { IDLE_SIZE_MIN = 16, WAITERS_MIN = 64 };
+enum { IDLE_SIZE_MIN = 16, WAITERS_MIN = 64, LOOK_AFTER_US = 2000 };
 
 _Atomic uint32_t pool_trim_quota;
 
@@ -205,6 +205,17 @@ static bool lease(struct worker *w, struct pool *p, struct backend *b, actor_id 
     return true;
 }
 
+/* The server's last words, or its end, lie in the socket a moment before the watcher hears of the
+ * hang-up. After a longer rest a look is worth its system call: a query that was sent to a dead
+ * backend cannot be sent again. */
+static bool died_meanwhile(struct worker *w, const struct backend *b)
+{
+    if (elapsed_us(w, b->idle_since_us) < LOOK_AFTER_US)
+        return false;
+    int seen = conn_peek(&b->conn);
+    return seen == 'E' || (seen < 0 && seen != -EAGAIN);
+}
+
 /* The next idle backend that may be handed out now. Those that must be looked at first are sent to
  * be checked, and come back as ready. */
 static struct backend *next_usable(struct worker *w, struct pool *p)
@@ -215,6 +226,8 @@ static struct backend *next_usable(struct worker *w, struct pool *p)
         const char *reason = outdated(w, p, b);
         uint64_t check_us = p->effective->server_idle_check_timeout_ms * 1000;
 
+        if (reason == NULL && died_meanwhile(w, b))
+            reason = "server closed the connection";
         if (reason != NULL) {
             backend_end(w, p, b, reason);
         } else if (check_us != 0 && b->uses > 0 && elapsed_us(w, b->idle_since_us) > check_us) {

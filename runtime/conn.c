@@ -1,6 +1,8 @@
 /* The life of a connection: opening, arming, giving away, closing. */
 #include "runtime/io.h"
 
+#include <errno.h>
+
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -116,4 +118,14 @@ bool conn_close(struct worker *w, struct conn *c)
     /* Ends operations in flight on whatever ring they are. */
     shutdown(c->fd, SHUT_RDWR);
     return false;
+}
+
+int conn_peek(const struct conn *c)
+{
+    uint8_t byte;
+    ssize_t got = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    if (got > 0)
+        return byte;
+    return got == 0 ? -ENODATA : -errno;
 }

@@ -72,6 +72,9 @@ void conn_recv(struct worker *w, struct conn *c);
 /* Takes an armed receive back. True: none is armed now. False: MESSAGE_RECV follows, with
  * -ECANCELED or what came in between. */
 bool conn_recv_stop(struct worker *w, struct conn *c);
+/* The next byte that waits in the socket, without taking it; -EAGAIN when there is none, -ENODATA
+ * at the end. One system call. Nothing may be in flight. */
+int conn_peek(const struct conn *c);
 /* Appends a slice; takes a reference on buf. Nothing is sent before conn_flush. */
 void conn_put(struct worker *w, struct conn *c, struct rbuf *buf, const uint8_t *at, uint32_t len);
 /* Appends a copy. */
