@@ -14,8 +14,10 @@ enum mailbox_pushed mailbox_push(struct mailbox *box, struct message *m)
     uintptr_t next;
 
     do {
-        if (seen == MAILBOX_CLOSED)
+        if (seen == MAILBOX_CLOSED) {
+            m->next = NULL; /* what it found before the owner closed is not the caller's */
             return PUSH_REFUSED;
+        }
         next = (uintptr_t)m;
         m->next = seen <= MAILBOX_CLOSED ? NULL : (struct message *)seen;
         /* Release publishes the message; acquire is for the sender that finds IDLE and so

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { EXIT_NO_ENGINE = 77, WATCHDOG_SECONDS = 120 };
+enum { EXIT_NO_ENGINE = 77, WATCHDOG_SECONDS = 600 };
 
 #ifdef WITH_TSAN
 /* Each child would sleep for a second before it ends. */
