@@ -119,13 +119,22 @@ static void epoll_recv(struct worker *w, struct conn *c)
         list(w, c);
 }
 
+/* One slice, the ordinary case, needs no header to be copied. */
+static ssize_t send_slices(int fd, struct output *out)
+{
+    struct iovec *first = &out->iov[out->first];
+    struct msghdr header = {.msg_iov = first, .msg_iovlen = out->count};
+
+    if (out->count == 1)
+        return send(fd, first->iov_base, first->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sendmsg(fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 /* 0: all sent. -EAGAIN: the socket is full. Else the error. */
 static int send_all(struct worker *w, struct conn *c)
 {
     while (c->out != NULL) {
-        struct output *out = c->out;
-        struct msghdr header = {.msg_iov = &out->iov[out->first], .msg_iovlen = out->count};
-        ssize_t sent = sendmsg(c->fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = send_slices(c->fd, c->out);
 
         if (sent >= 0)
             conn_advance(w, c, (size_t)sent);
