@@ -78,6 +78,40 @@ static bool preceded_by(const struct scan *s, const uint8_t *at, const char *wor
     return at - len == s->text || !scan_in_word(at[-(ptrdiff_t)len - 1]);
 }
 
+/* Is ON COMMIT DROP said of the table whose TEMP is at `at`? Believed as far as nothing is quoted.
+ */
+static bool drops_on_commit(const struct scan *s, const uint8_t *at)
+{
+    for (; at < s->end; at++) {
+        switch (*at) {
+        case ';':
+        case '\'':
+        case '"':
+        case '$': return false;
+        case '-':
+        case '/':
+            if (at + 1 < s->end && (at[1] == '-' || at[1] == '*'))
+                return false;
+            break;
+        default: break;
+        }
+        const uint8_t *p = at;
+        if ((*p | 0x20) != 'd' || s->end - p < 4 || !scan_same(p, "drop", 4) ||
+            !word_ends(s, p + 4) || scan_in_word(p[-1]))
+            continue;
+        while (scan_is_space(p[-1]))
+            p--;
+        if (!preceded_by(s, p, "commit"))
+            continue;
+        p -= strlen("commit");
+        while (scan_is_space(p[-1]))
+            p--;
+        if (preceded_by(s, p, "on"))
+            return true;
+    }
+    return false;
+}
+
 /* pg_temp, CREATE TEMP, SELECT INTO TEMPORARY; but no column called temp. */
 bool scan_temp_matters(const struct scan *s, const uint8_t *at)
 {
@@ -95,7 +129,7 @@ bool scan_temp_matters(const struct scan *s, const uint8_t *at)
         p--;
     for (size_t i = 0; i < COUNT_OF(before); i++)
         if (preceded_by(s, p, before[i]))
-            return true;
+            return !drops_on_commit(s, at);
     /* Behind a comment, whatever was before it. */
     size_t len = (size_t)(at - s->text);
     return memmem(s->text, len, "--", 2) != NULL || memmem(s->text, len, "*/", 2) != NULL;
