@@ -21,13 +21,12 @@ enum backend_state {
         BACKEND_STATE_COUNT
 };
 
-/* What a transaction left behind; each has its remedy (backend_clean.c). */
+/* What a lease left behind; each has its remedy (backend_clean.c). */
 enum backend_dirt {
-    DIRT_SET = 1,
-    DIRT_PREPARE = 2,
-    DIRT_DECLARE = 4,
-    DIRT_ROLLBACK = 8, /* an open or implicit transaction */
-    DIRT_SYNC = 16,    /* it skips everything up to a Sync */
+    DIRT_STATE = SCAN_KINDS, /* bits of enum scan_kind */
+    DIRT_LAZY = SCAN_TEMP,   /* of them, what the same client may go on using in its next lease */
+    DIRT_ROLLBACK = 256,     /* an open or implicit transaction */
+    DIRT_SYNC = 512,         /* it skips everything up to a Sync */
 };
 
 struct backend {
@@ -61,7 +60,11 @@ struct backend {
     bool copy_in;
     bool cancelled; /* a cancel request was sent to it: not to be reused */
     bool broken;
-    uint8_t dirt; /* enum backend_dirt */
+    uint16_t dirt;       /* enum backend_dirt */
+    uint16_t undone;     /* of it, what is gone if the transaction ends well */
+    uint16_t lasting;    /* kinds that prepared statements may leave at any time */
+    uint32_t setting;    /* the one that was SET, as scan_effect has it */
+    actor_id temp_owner; /* the session that may find DIRT_LAZY; 0: none */
 
     /* pool */
     struct backend *pool_next;

@@ -45,39 +45,80 @@ static int exchange(struct worker *w, struct backend *b, const char *sql)
     return result;
 }
 
+/* The statements that undo these kinds. They may share one query, and so one transaction. */
+static void remedy(uint16_t kinds, char *sql, size_t size)
+{
+    static const struct {
+        uint16_t kinds; /* any of them */
+        const char *sql;
+    } remedies[] = {
+        {SCAN_AUTHORIZATION, "RESET SESSION AUTHORIZATION;"}, /* first: it decides what one may */
+        {DIRT_STATE & ~DIRT_LAZY, "RESET ROLE;"},
+        {SCAN_SET, "RESET ALL;"},
+        {SCAN_PREPARE, "DEALLOCATE ALL;"},
+        {SCAN_DECLARE, "CLOSE ALL;"},
+        {SCAN_LISTEN, "UNLISTEN *;"},
+        {SCAN_ADVISORY, "SELECT pg_catalog.pg_advisory_unlock_all();"},
+        {SCAN_TEMP, "DISCARD TEMP;"},
+    };
+    size_t len = 0;
+
+    for (size_t i = 0; i < COUNT_OF(remedies); i++) {
+        size_t more = strlen(remedies[i].sql);
+
+        if ((kinds & remedies[i].kinds) == 0)
+            continue;
+        INVARIANT(len + more < size);
+        memcpy(sql + len, remedies[i].sql, more);
+        len += more;
+    }
+    sql[len] = '\0';
+}
+
+static int clean_state(struct worker *w, struct backend *b)
+{
+    uint16_t now = b->dirt & DIRT_STATE;
+    char sql[256];
+
+    /* Its owner may come back for the rest; if another comes first, the pool asks again. */
+    if (b->temp_owner != 0 && (now & ~DIRT_LAZY) != 0)
+        now &= (uint16_t)~DIRT_LAZY;
+    remedy(now, sql, sizeof sql);
+    log_info("[%s@%s] cleaning server pid=%d: %s", b->shared->user, b->shared->database, b->pid,
+             sql);
+    if (exchange(w, b, sql) != 0)
+        return -1;
+    if ((now & SCAN_PREPARE) && b->statements != NULL)
+        statement_set_clear(b->statements);
+    b->dirt &= (uint16_t)~now;
+    b->undone = 0;
+    b->setting = 0;
+    b->lasting = 0;
+    if ((b->dirt & DIRT_LAZY) == 0)
+        b->temp_owner = 0;
+    return 0;
+}
+
 int backend_clean(struct worker *w, struct backend *b)
 {
-    char sql[128];
-
     if (b->dirt & DIRT_SYNC) {
         if (exchange(w, b, NULL) != 0)
             return -1;
         b->needs_sync = false;
-        b->dirt &= (uint8_t)~DIRT_SYNC;
+        b->dirt &= (uint16_t)~DIRT_SYNC;
         if (b->status == 'I')
-            b->dirt &= (uint8_t)~DIRT_ROLLBACK;
+            b->dirt &= (uint16_t)~DIRT_ROLLBACK;
     }
     if (b->dirt & DIRT_ROLLBACK) {
         log_warn("[%s@%s] server returned in transaction, rolling back pid=%d", b->shared->user,
                  b->shared->database, b->pid);
         if (exchange(w, b, "ROLLBACK") != 0)
             return -1;
-        b->dirt &= (uint8_t)~DIRT_ROLLBACK;
+        b->dirt &= (uint16_t)~DIRT_ROLLBACK;
         b->needs_sync = false;
     }
-    if (b->dirt != 0 && b->effective->cleanup_server_connections) {
-        snprintf(sql, sizeof sql, "RESET ROLE;%s%s%s", b->dirt & DIRT_SET ? "RESET ALL;" : "",
-                 b->dirt & DIRT_PREPARE ? "DEALLOCATE ALL;" : "",
-                 b->dirt & DIRT_DECLARE ? "CLOSE ALL;" : "");
-        log_info("[%s@%s] cleaning server pid=%d: set=%d prepare=%d declare=%d", b->shared->user,
-                 b->shared->database, b->pid, (b->dirt & DIRT_SET) != 0,
-                 (b->dirt & DIRT_PREPARE) != 0, (b->dirt & DIRT_DECLARE) != 0);
-        if (exchange(w, b, sql) != 0)
-            return -1;
-        if ((b->dirt & DIRT_PREPARE) && b->statements != NULL)
-            statement_set_clear(b->statements);
-    }
-    b->dirt = 0;
+    if (b->dirt != 0 && clean_state(w, b) != 0)
+        return -1;
     return b->status == 'I' ? 0 : -1;
 }
 

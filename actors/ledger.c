@@ -26,6 +26,6 @@ void ledger_push(struct ledger *l, enum ledger_kind kind, enum ledger_for whose,
 {
     if (UNLIKELY(ledger_count(l) == l->size))
         ledger_grow(l);
-    l->ring[l->tail++ & (l->size - 1)] = (struct ledger_entry){(uint8_t)kind, (uint8_t)whose,
-                                                               statement, NULL};
+    l->ring[l->tail++ & (l->size - 1)] = (struct ledger_entry){
+        .kind = (uint8_t)kind, .whose = (uint8_t)whose, .statement = statement};
 }

@@ -8,7 +8,7 @@
 #ifndef ACTORS_LEDGER_H
 #define ACTORS_LEDGER_H
 
-#include "runtime/base.h"
+#include "proto/scan.h"
 
 struct statement;
 
@@ -34,6 +34,7 @@ enum ledger_for {
 struct ledger_entry {
     uint8_t kind;
     uint8_t whose;
+    struct scan_effect effect;   /* of its text on the backend, once it is answered */
     struct statement *statement; /* parsed or closed by this request; borrowed from the set */
     char *missing;               /* FOR_MISSING: the client's name; malloc'ed */
 };
@@ -56,7 +57,7 @@ static inline struct ledger_entry *ledger_head(struct ledger *l)
 {
     return l->head == l->tail ? NULL : &l->ring[l->head & (l->size - 1)];
 }
-static inline const struct ledger_entry *ledger_last(const struct ledger *l)
+static inline struct ledger_entry *ledger_last(struct ledger *l)
 {
     return l->head == l->tail ? NULL : &l->ring[(l->tail - 1) & (l->size - 1)];
 }

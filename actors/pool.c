@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { IDLE_SIZE_MIN = 16, WAITERS_MIN = 64, LOOK_AFTER_US = 2000 };
+enum { IDLE_SIZE_MIN = 16, WAITERS_MIN = 64, LOOK_AFTER_US = 10000 };
 
 _Atomic uint32_t pool_trim_quota;
 
@@ -110,7 +110,7 @@ static bool idle_remove(struct pool *p, const struct backend *b)
 #define TO(s) (1u << BACKEND_##s)
 static const uint32_t may_go[BACKEND_STATE_COUNT] = {
     [BACKEND_LOGIN] = TO(IDLE) | TO(CLOSING),
-    [BACKEND_IDLE] = TO(LEASED) | TO(CHECKING) | TO(CLOSING),
+    [BACKEND_IDLE] = TO(LEASED) | TO(CHECKING) | TO(CLEANING) | TO(CLOSING),
     [BACKEND_LEASED] = TO(IDLE) | TO(CLEANING) | TO(CLOSING),
     [BACKEND_CLEANING] = TO(IDLE) | TO(CLOSING),
     [BACKEND_CHECKING] = TO(IDLE) | TO(CLOSING),
@@ -216,13 +216,38 @@ static bool died_meanwhile(struct worker *w, const struct backend *b)
     return seen == 'E' || (seen < 0 && seen != -EAGAIN);
 }
 
-/* The next idle backend that may be handed out now. Those that must be looked at first are sent to
- * be checked, and come back as ready. */
-static struct backend *next_usable(struct worker *w, struct pool *p)
+/* Does it hold what only another client may find? */
+static bool is_anothers(const struct backend *b, actor_id taker)
+{
+    return (b->dirt & DIRT_LAZY) != 0 && b->temp_owner != taker;
+}
+
+/* The next idle one, preferring those that can be handed to `taker` as they are. */
+static struct backend *idle_pop_for(struct pool *p, actor_id taker)
+{
+    struct backend *b = idle_pop(p);
+
+    if (LIKELY(b == NULL || !is_anothers(b, taker)))
+        return b;
+    for (uint32_t i = p->idle_count; i-- > 0;) {
+        struct backend *other = p->idle[(p->idle_head + i) & (p->idle_size - 1)];
+
+        if (is_anothers(other, taker))
+            continue;
+        idle_remove(p, other);
+        idle_push(p, b);
+        return other;
+    }
+    return b;
+}
+
+/* The next idle backend that may be handed to `taker` now. Those that must be looked at or cleaned
+ * first are sent to be, and come back as ready. */
+static struct backend *next_usable(struct worker *w, struct pool *p, actor_id taker)
 {
     struct backend *b;
 
-    while ((b = idle_pop(p)) != NULL) {
+    while ((b = idle_pop_for(p, taker)) != NULL) {
         const char *reason = outdated(w, p, b);
         uint64_t check_us = p->effective->server_idle_check_timeout_ms * 1000;
 
@@ -233,6 +258,13 @@ static struct backend *next_usable(struct worker *w, struct pool *p)
         } else if (check_us != 0 && b->uses > 0 && elapsed_us(w, b->idle_since_us) > check_us) {
             backend_go(p, b, BACKEND_CHECKING);
             actor_tell_kind(w, actor_id_of(&b->actor), MSG_BACKEND_CHECK);
+        } else if (UNLIKELY(is_anothers(b, taker))) {
+            if (p->count[BACKEND_CLEANING] >= MAX(p->waiting, 1u)) {
+                idle_push(p, b); /* as many as are wanted are on their way */
+                return NULL;
+            }
+            backend_go(p, b, BACKEND_CLEANING);
+            actor_tell_kind(w, actor_id_of(&b->actor), MSG_BACKEND_CLEAN);
         } else {
             return b;
         }
@@ -297,7 +329,7 @@ static void dispatch(struct worker *w, struct pool *p)
         }
         if (first->login)
             break;
-        struct backend *b = next_usable(w, p);
+        struct backend *b = next_usable(w, p, first->session);
         if (b == NULL)
             break;
         struct waiter waiter = waiters_take(p);
@@ -342,7 +374,7 @@ static void on_checkout(struct worker *w, struct pool *p, struct message *m)
         return;
     /* Nobody waits and a backend is idle: the ordinary case, answered in the same breath. */
     if (LIKELY(p->waiting == 0 && !p->paused)) {
-        struct backend *b = next_usable(w, p);
+        struct backend *b = next_usable(w, p, m->sender);
 
         if (b != NULL && lease(w, p, b, m->sender)) {
             struct message answer = {0};
@@ -404,7 +436,8 @@ static void make_idle(struct worker *w, struct pool *p, struct backend *b)
         backend_end(w, p, b, reason);
         return;
     }
-    INVARIANT(ledger_empty(&b->ledger) && b->status == 'I' && b->dirt == 0 && !b->broken);
+    INVARIANT(ledger_empty(&b->ledger) && b->status == 'I' && (b->dirt & ~DIRT_LAZY) == 0 &&
+              !b->broken);
     backend_go(p, b, BACKEND_IDLE);
     b->idle_since_us = w->now_us;
     idle_push(p, b);

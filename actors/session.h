@@ -202,6 +202,15 @@ void session_statements_free(struct session *s);
 /* Passes what is there of the message at the head of the input, behind `skip` bytes of it; the rest
  * follows as it comes. */
 void session_pass(struct worker *w, struct session *s, const struct frame *f, uint32_t skip);
+/* session_state.c: what requests leave behind on the backend. Behind the request's ledger_push: */
+void session_state_query(struct session *s, const struct frame *f); /* or FunctionCall */
+void session_state_parse(struct session *s, const struct frame *f); /* not remapped */
+void session_state_bind(struct session *s, const struct statement *statement, bool named);
+/* As the replies come: the request is answered, has failed, has come this far; ReadyForQuery. */
+void session_state_answered(struct backend *b, const struct ledger_entry *entry);
+void session_state_failed(struct backend *b, struct ledger_entry *head);
+void session_state_tag(struct backend *b, struct ledger_entry *head, struct bytes tag);
+void session_state_ready(struct backend *b);
 /* session_output.c: server -> client */
 void session_on_server_bytes(struct worker *w, struct session *s, struct rbuf *buf, uint32_t len);
 /* Sends the pooler's own replies that are next. */

@@ -153,10 +153,8 @@ static void forward_extended(struct worker *w, struct session *s, const struct f
             session_forward_parse(w, s, f);
             return;
         }
-        /* Under a name of the client's own: gone with the transaction, or with the session. */
-        if (f->have > 0 && f->body[0] != '\0')
-            b->dirt |= DIRT_SET | DIRT_PREPARE | DIRT_DECLARE;
         ledger_push(&b->ledger, ASK_PARSE, FOR_CLIENT, NULL);
+        session_state_parse(s, f);
         break;
     case 'B':
         if (s->flags & SESSION_REMAP) {
@@ -223,6 +221,7 @@ static void forward_message(struct worker *w, struct session *s, const struct fr
     case 'F':
         if (!copying) {
             ledger_push(&b->ledger, f->type == 'Q' ? ASK_QUERY : ASK_FUNCTION, FOR_CLIENT, NULL);
+            session_state_query(s, f);
             b->needs_sync = true; /* until its ReadyForQuery */
         }
         session_pass(w, s, f, 0);

@@ -153,11 +153,13 @@ static enum lease_end judge(struct session *s)
         b->dirt |= DIRT_SYNC | DIRT_ROLLBACK;
     else if (b->status != 'I' || b->needs_sync)
         b->dirt |= DIRT_ROLLBACK;
-    uint8_t matters = DIRT_SYNC | DIRT_ROLLBACK;
-    if (b->effective->cleanup_server_connections)
-        matters |= DIRT_SET | DIRT_PREPARE | DIRT_DECLARE;
-    b->dirt &= matters;
-    return b->dirt != 0 ? LEASE_DIRTY : LEASE_CLEAN;
+    b->undone = 0; /* the transaction did not come to its end */
+    if (!b->effective->cleanup_server_connections)
+        b->dirt &= (uint16_t)~DIRT_STATE;
+    bool comes_back = s->mode == POOL_MODE_TRANSACTION && s->client == CLIENT_OPEN;
+    b->temp_owner = comes_back && (b->dirt & DIRT_LAZY) ? actor_id_of(&s->actor) : 0;
+    uint16_t now = b->temp_owner != 0 ? b->dirt & (uint16_t)~DIRT_LAZY : b->dirt;
+    return now != 0 ? LEASE_DIRTY : LEASE_CLEAN;
 }
 
 static void released(struct worker *w, struct session *s)

@@ -71,6 +71,7 @@ static enum verdict answered(struct backend *b, enum ledger_kind kind)
     if (head == NULL || head->kind != kind)
         return FORWARD;
     enum verdict verdict = head->whose == FOR_POOLER ? SWALLOW : FORWARD;
+    session_state_answered(b, head);
     free(head->missing);
     ledger_pop(&b->ledger);
     return verdict;
@@ -132,7 +133,8 @@ static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
          bytes_equal(fields.severity_fixed, bytes_of("PANIC"))))
         s->flags |= SESSION_FATAL_SEEN;
     if (s->mode == POOL_MODE_SESSION && b->effective->prepared_cache_size > 0)
-        b->dirt |= DIRT_PREPARE;
+        b->dirt |= SCAN_PREPARE;
+    session_state_failed(b, head);
     b->copy_in = false;
     s->flags &= (uint16_t)~SESSION_COPY_IN;
     if (head == NULL || head->kind == ASK_QUERY || head->kind == ASK_FUNCTION) {
@@ -151,44 +153,12 @@ static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
     return verdict;
 }
 
-/* --- what a statement left behind, by its tag --- */
-
-static void note_tag(struct backend *b, struct bytes tag)
-{
-    static const struct {
-        const char *tag;
-        uint8_t on;
-        uint8_t off;
-        bool forgets; /* the backend holds no prepared statement any more */
-    } tags[] = {
-        {"SET", DIRT_SET, 0, false},
-        {"RESET", 0, DIRT_SET, false},
-        {"DECLARE CURSOR", DIRT_DECLARE, 0, false},
-        {"CLOSE CURSOR ALL", 0, DIRT_DECLARE, false},
-        {"PREPARE", DIRT_PREPARE, 0, false},
-        {"DEALLOCATE ALL", 0, DIRT_PREPARE, true},
-        {"DISCARD ALL", 0, DIRT_SET | DIRT_PREPARE | DIRT_DECLARE, true},
-    };
-
-    /* The ordinary one, at a glance. */
-    if (tag.len >= 6 && memcmp(tag.at, "SELECT", 6) == 0)
-        return;
-    for (size_t i = 0; i < COUNT_OF(tags); i++) {
-        if (!bytes_equal(tag, bytes_of(tags[i].tag)))
-            continue;
-        b->dirt = (uint8_t)((b->dirt & ~tags[i].off) | tags[i].on);
-        if (tags[i].forgets && b->statements != NULL)
-            statement_set_clear(b->statements);
-        return;
-    }
-}
-
 static enum verdict on_complete(struct pass *p, const uint8_t *body, uint32_t len)
 {
     struct backend *b = p->b;
     struct cursor c = cursor_of(body, len);
 
-    note_tag(b, cursor_string(&c));
+    session_state_tag(b, ledger_head(&b->ledger), cursor_string(&c));
     if (head_is(b, ASK_EXECUTE))
         return answered(b, ASK_EXECUTE);
     struct ledger_entry *head = ledger_head(&b->ledger);
@@ -233,8 +203,10 @@ static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
     if (head != NULL &&
         (head->kind == ASK_SYNC || head->kind == ASK_QUERY || head->kind == ASK_FUNCTION)) {
         verdict = head->whose == FOR_POOLER ? SWALLOW : FORWARD;
+        session_state_answered(b, head);
         ledger_pop(&b->ledger);
     }
+    session_state_ready(b);
     if (ledger_empty(&b->ledger))
         b->needs_sync = false;
     count_query(p);

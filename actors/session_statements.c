@@ -110,7 +110,7 @@ static void provide(struct worker *w, struct session *s, struct statement *state
 
 /* The name to send, and the entry that awaits the reply. */
 static struct bytes server_name(struct worker *w, struct session *s, enum ledger_kind kind,
-                                struct bytes name)
+                                struct bytes name, bool named_portal)
 {
     struct ledger *l = &s->backend->ledger;
     struct statement *statement = find(s, name);
@@ -121,9 +121,11 @@ static struct bytes server_name(struct worker *w, struct session *s, enum ledger
         return bytes_of(nobody);
     }
     provide(w, s, statement);
-    if (kind == ASK_BIND)
-        atomic_fetch_add_explicit(&statement->used, 1, memory_order_relaxed);
     ledger_push(l, kind, FOR_CLIENT, NULL);
+    if (kind == ASK_BIND) {
+        atomic_fetch_add_explicit(&statement->used, 1, memory_order_relaxed);
+        session_state_bind(s, statement, named_portal);
+    }
     return (struct bytes){(const uint8_t *)statement->name, statement->name_len};
 }
 
@@ -138,7 +140,7 @@ void session_forward_bind(struct worker *w, struct session *s, const struct fram
         malformed(w, s);
         return;
     }
-    struct bytes sent = server_name(w, s, ASK_BIND, name);
+    struct bytes sent = server_name(w, s, ASK_BIND, name, portal.len > 0);
     uint32_t skip = FRAME_HEADER + (uint32_t)(portal.len + 1 + name.len + 1);
     put_header(w, s, 'B', (uint32_t)(4 + f->body_len - name.len + sent.len));
     conn_put_copy(w, &b->conn, portal.at, portal.len + 1);
@@ -156,7 +158,7 @@ void session_forward_describe(struct worker *w, struct session *s, const struct 
         malformed(w, s);
         return;
     }
-    struct bytes sent = server_name(w, s, ASK_DESCRIBE_STATEMENT, name);
+    struct bytes sent = server_name(w, s, ASK_DESCRIBE_STATEMENT, name, false);
     put_header(w, s, 'D', (uint32_t)(4 + 1 + sent.len + 1));
     conn_put_copy(w, &s->backend->conn, "S", 1);
     conn_put_copy(w, &s->backend->conn, sent.at, sent.len + 1);

@@ -5,6 +5,7 @@
  * owner is just about to free. All other steps need no lock.
  */
 #include "actors/statement_internal.h"
+#include "proto/scan.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -153,6 +154,7 @@ static struct statement *statement_new(uint64_t hash, struct bytes tail)
     s->tail_len = (uint32_t)tail.len;
     if (tail.len > 0)
         memcpy(s->tail, tail.at, tail.len);
+    s->leaves = scan_sql(s->tail, strnlen((const char *)s->tail, tail.len)).leaves;
     return s;
 }
 

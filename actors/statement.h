@@ -20,8 +20,9 @@ struct statement {
     uint64_t hash;         /* keyed, other in each process */
     _Atomic uint64_t used; /* Parses and Binds; counted by the callers */
     uint32_t tail_len;
-    char name[28];  /* "DOORMAN_<number>" */
-    uint8_t tail[]; /* query NUL, int16 count, int32 types: as in Parse */
+    uint16_t leaves; /* bits of enum scan_kind: what running it may leave behind */
+    char name[28];   /* "DOORMAN_<number>" */
+    uint8_t tail[];  /* query NUL, int16 count, int32 types: as in Parse */
 };
 
 /* The statement with this Parse tail; one reference for the caller. Any thread; short lock of one
