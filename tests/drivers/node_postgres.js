@@ -21,7 +21,8 @@ async function simpleAndExtended() {
     await withClient(async (client) => {
         const simple = await client.query('SELECT 1 AS one; SELECT 2 AS two');
         assert.deepStrictEqual(simple.map((r) => r.rows[0]), [{ one: 1 }, { two: 2 }]);
-        const extended = await client.query('SELECT $1::int + 1 AS sum, $2::text AS text', [41, 'ü']);
+        const extended = await client.query('SELECT $1::int + 1 AS sum, $2::text AS text',
+                                            [41, 'ü']);
         assert.deepStrictEqual(extended.rows, [{ sum: 42, text: 'ü' }]);
     });
 }

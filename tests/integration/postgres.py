@@ -14,7 +14,8 @@ import psycopg2
 
 from waiting import wait_until
 
-# Role → password. trust_user needs none. The first two differ in how PostgreSQL stores the secret.
+# Role and password. PostgreSQL stores the secret of md5_user as MD5, the others as SCRAM; it lets
+# trust_user in without one.
 PASSWORDS = {
     "scram_user": "scram secret ä",
     "md5_user": "md5 secret",

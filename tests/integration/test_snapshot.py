@@ -12,16 +12,21 @@ from pooler import ADMIN, pool, run_program
 from postgres import PASSWORDS
 
 
+def snapshot(pooler):
+    """The document: one row, one column, bytes in PostgreSQL's hexadecimal form."""
+    with pooler.client("pgdoorman", ADMIN["user"], ADMIN["password"]) as admin:
+        (text,), = admin.rows("SNAPSHOT")
+    assert text.startswith("\\x")
+    return bytes.fromhex(text[2:])
+
+
 def test_snapshot_of_the_console_is_readable_by_inspect(doorman, tmp_path):
     pooler = doorman(pool_size=2)
     with pooler.client(application_name="in the picture") as busy, pooler.client() as idle:
         busy.query("BEGIN; SELECT 1")
         idle.value("SELECT 1")
-        row, = pooler.admin("SNAPSHOT")
-        text, = row.values()
-        assert text.startswith("\\x")
         path = tmp_path / "snapshot"
-        path.write_bytes(bytes.fromhex(text[2:]))
+        path.write_bytes(snapshot(pooler))
         done = run_program("inspect", str(path))
         assert done.returncode == 0, done.stderr
         assert yaml.safe_load(done.stdout), "YAML of something"
@@ -47,9 +52,9 @@ def test_snapshot_keeps_no_secrets(doorman, postgres):
     pooler = doorman(pools={"app": pool(postgres, users)})
     with pooler.client("app", "front") as client:
         client.value("SELECT 1")
-        text = bytes.fromhex(list(pooler.admin("SNAPSHOT")[0].values())[0][2:])
+        document = snapshot(pooler)
     for secret in (PASSWORDS["plain_user"], ADMIN["password"]):
-        assert secret.encode() not in text
+        assert secret.encode() not in document
 
 
 @pytest.mark.slow
