@@ -151,15 +151,6 @@ static bool backend_blocks(const struct actor *self, const struct message *m)
            m->kind == MSG_BACKEND_CHECK || m->kind == MSG_BACKEND_CLOSE;
 }
 
-static void backend_reset(struct actor *a)
-{
-    struct backend *b = backend_of(a);
-    uint32_t epoch = atomic_load_explicit(&b->conn.epoch, memory_order_relaxed);
-
-    memset((uint8_t *)b + sizeof *a, 0, sizeof *b - sizeof *a);
-    atomic_store_explicit(&b->conn.epoch, epoch, memory_order_relaxed);
-}
-
 static uint32_t backend_pack(const struct actor *a, struct packer *out)
 {
     const struct backend *b = CONTAINER_OF(a, struct backend, actor);
@@ -204,5 +195,4 @@ const struct actor_type backend_type = {
     .pack = backend_pack,
     .state_name = backend_state,
     .kind_name = message_kind_name,
-    .reset = backend_reset,
 };

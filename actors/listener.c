@@ -104,7 +104,10 @@ static void polled(struct worker *w, struct io_poll *poll, int result)
 
 static void await_clients(struct worker *w, struct listener *l)
 {
-    l->poll = (struct io_poll){.fd = l->fd, .events = POLLIN, .done = polled};
+    l->poll.fd = l->fd;
+    l->poll.events = POLLIN;
+    l->poll.done = polled;
+    l->poll.keeps = true;
     w->engine->poll(w, &l->poll);
 }
 
@@ -120,9 +123,23 @@ static void complain(struct worker *w, struct listener *l, int error)
     log_error("Failed to accept new connection: %s (os error %d)", strerror(error), error);
 }
 
+/* Accepted TCP sockets inherit the listener's options: set once, they cost a connection nothing. A
+ * reload brings others. (Unix sockets inherit none: session_open sets them.) */
+static void inherit_options(struct listener *l)
+{
+    struct config *config = app_config();
+
+    if (!l->local && l->options_of != config) {
+        socket_options(l->fd, false, &config->general);
+        l->options_of = config;
+    }
+    config_unref(config);
+}
+
 /* False: not now, but in a while. */
 static bool accept_clients(struct worker *w, struct listener *l)
 {
+    inherit_options(l);
     for (int i = 0; i < ACCEPT_BATCH; i++) {
         struct sockaddr_storage peer = {0};
         socklen_t len = sizeof peer;

@@ -14,9 +14,10 @@ struct listener {
     struct actor actor;
     struct io_poll poll; /* in flight, or the actor has been told, or an alarm is set */
     int fd;
-    bool local;        /* Unix socket */
-    char address[160]; /* for people: "127.0.0.1:6432", or the path */
-    dev_t device;      /* of the socket file, as it was made */
+    const struct config *options_of; /* whose options it has; compared only */
+    bool local;                      /* Unix socket */
+    char address[160];               /* for people: "127.0.0.1:6432", or the path */
+    dev_t device;                    /* of the socket file, as it was made */
     ino_t inode;
     uint64_t complained_us; /* of a lack of descriptors */
 };

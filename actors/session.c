@@ -305,15 +305,6 @@ static void session_receive(struct worker *w, struct actor *self, struct message
 
 /* --- life --- */
 
-static void session_reset(struct actor *a)
-{
-    struct session *s = session_of(a);
-    uint32_t epoch = atomic_load_explicit(&s->conn.epoch, memory_order_relaxed);
-
-    memset((uint8_t *)s + sizeof *a, 0, sizeof *s - sizeof *a);
-    atomic_store_explicit(&s->conn.epoch, epoch, memory_order_relaxed);
-}
-
 void session_open(struct worker *w, int fd, const struct sockaddr_storage *peer, uint16_t home)
 {
     struct session *s = session_of(actor_new(&session_type, home));
@@ -329,7 +320,8 @@ void session_open(struct worker *w, int fd, const struct sockaddr_storage *peer,
     INVARIANT(s->login != NULL);
     s->login->config = config;
     s->login->peer = *peer;
-    socket_options(fd, peer->ss_family == AF_UNIX, &config->general);
+    if (peer->ss_family == AF_UNIX) /* TCP sockets have inherited theirs from the listener */
+        socket_options(fd, true, &config->general);
     conn_open(&s->conn, fd, &s->actor);
     login_enter(&s->login->entry, actor_id_of(&s->actor), w->now_us);
     actor_launch(w, &s->actor);
@@ -384,5 +376,4 @@ const struct actor_type session_type = {
     .pack = session_pack,
     .state_name = session_state,
     .kind_name = message_kind_name,
-    .reset = session_reset,
 };

@@ -138,6 +138,8 @@ struct io_poll {
     uint32_t events;
     void (*done)(struct worker *w, struct io_poll *poll, int result);
     bool armed;
+    bool keeps;      /* polled again and again until it is closed: epoll keeps the registration */
+    bool registered; /* epoll */
     struct wait wait;
 };
 

@@ -234,14 +234,18 @@ static void epoll_poll(struct worker *w, struct io_poll *poll)
     struct epoll_event event = {.events = poll->events | EPOLLONESHOT,
                                 .data.u64 = (uintptr_t)poll | TAG_POLL};
 
-    poll->armed = epoll_ctl(io_of(w)->epoll, EPOLL_CTL_ADD, poll->fd, &event) == 0;
+    int operation = poll->registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+
+    poll->armed = epoll_ctl(io_of(w)->epoll, operation, poll->fd, &event) == 0;
+    poll->registered = poll->keeps && poll->armed;
     if (!poll->armed)
         poll->done(w, poll, -errno);
 }
 
 static void poll_finish(struct worker *w, struct io_poll *poll, int result)
 {
-    epoll_ctl(io_of(w)->epoll, EPOLL_CTL_DEL, poll->fd, NULL);
+    if (!poll->registered)
+        epoll_ctl(io_of(w)->epoll, EPOLL_CTL_DEL, poll->fd, NULL);
     poll->armed = false;
     poll->done(w, poll, result);
 }
