@@ -116,6 +116,23 @@ void session_capture(struct session *s, const uint8_t *at, size_t len)
         pack_raw(s->capture, at, len);
 }
 
+/* One answer, and nothing that is about something else. */
+static bool is_answer(const struct packer *capture)
+{
+    const uint8_t *at = capture->start;
+    size_t left = capture->len;
+    struct frame f;
+
+    while (left > 0 && frame_peek(&f, at, left, CHECK_REPLY_MAX) == FRAME_WHOLE &&
+           strchr("TDCIZ", f.type) != NULL) {
+        at += FRAME_HEADER + f.body_len;
+        left -= FRAME_HEADER + f.body_len;
+        if (f.type == 'Z')
+            return left == 0;
+    }
+    return false;
+}
+
 void session_capture_end(struct session *s, bool good)
 {
     struct packer *capture = s->capture;
@@ -124,7 +141,7 @@ void session_capture_end(struct session *s, bool good)
     if (capture == NULL)
         return;
     s->capture = NULL;
-    if (good && !capture->failed) {
+    if (good && !capture->failed && is_answer(capture)) {
         pthread_mutex_lock(&shared->lock);
         if (shared->check_reply == NULL) {
             shared->check_reply = capture->start;
