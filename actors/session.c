@@ -70,6 +70,21 @@ void session_consume(struct worker *w, struct session *s, uint32_t len)
     }
 }
 
+/* How large a block for what waits and what came: it grows in steps, since what a client announces
+ * is not what it sends, but not beyond the message. */
+static size_t room_for(const struct session *s, uint32_t waiting, uint32_t len)
+{
+    size_t needed = (size_t)waiting + len;
+    size_t room = needed * 4;
+    struct frame frame;
+
+    if (frame_peek(&frame, session_input(s) + s->in_scanned, waiting - s->in_scanned,
+                   FRAME_LIMIT) == FRAME_PARTIAL &&
+        frame.body != NULL)
+        room = MIN(room, (size_t)s->in_scanned + FRAME_HEADER + frame.body_len + 64);
+    return MAX(needed, MIN(room, (size_t)FRAME_LIMIT));
+}
+
 /* Appends what came. Mostly nothing waited, and the block is taken over as it is. */
 static void input_append(struct worker *w, struct session *s, struct rbuf *buf, uint32_t len)
 {
@@ -88,14 +103,7 @@ static void input_append(struct worker *w, struct session *s, struct rbuf *buf, 
         rbuf_unref(w, buf);
         return;
     }
-    /* Room for the whole message when its length is known, so that it is copied once. */
-    struct frame frame;
-    size_t wanted = (size_t)(waiting + len) * 2;
-    if (frame_peek(&frame, session_input(s) + s->in_scanned, waiting - s->in_scanned,
-                   FRAME_LIMIT) == FRAME_PARTIAL &&
-        frame.body != NULL)
-        wanted = MAX(wanted, (size_t)s->in_scanned + frame.body_len + FRAME_HEADER + 64);
-    struct rbuf *joined = rbuf_take_bytes(w, MIN(wanted, (size_t)FRAME_LIMIT + BATCH_HIGH));
+    struct rbuf *joined = rbuf_take_bytes(w, room_for(s, waiting, len));
     memcpy(joined->data, session_input(s), waiting);
     memcpy(joined->data + waiting, buf->data, len);
     rbuf_unref(w, s->in);
@@ -149,6 +157,8 @@ static bool wants_input(const struct session *s)
     if (s->client != CLIENT_OPEN)
         return true; /* to see it close */
     switch ((enum session_phase)s->phase) {
+    case SESSION_IDLE: return !session_answers_wait(s) || session_input_len(s) < BATCH_HIGH;
+    case SESSION_BOUND: return !session_must_pause(s) || session_input_len(s) < BATCH_HIGH;
     case SESSION_WAITING:
     case SESSION_RELEASING:
     case SESSION_DERIVING:
@@ -159,13 +169,32 @@ static bool wants_input(const struct session *s)
     }
 }
 
+/* What it is told leaves. What it is answered without a backend comes only as fast as it reads. */
+static void settle_client(struct worker *w, struct session *s)
+{
+    while (s->conn.out != NULL) {
+        bool waited = session_answers_wait(s);
+
+        conn_flush(w, &s->conn);
+        if (session_answers_wait(s))
+            conn_want_sent(&s->conn);
+        else if (waited && s->in != NULL) {
+            run_input(w, s);
+            continue;
+        }
+        return;
+    }
+}
+
 /* What a lease has produced leaves, and its next receive is armed. */
 static void settle_backend(struct worker *w, struct session *s, struct backend *b)
 {
     if (b->conn.out != NULL)
         conn_flush(w, &b->conn);
-    if (s->conn.out_bytes > OUTPUT_HIGH && (s->flags & SESSION_SERVER_PAUSED) == 0) {
+    if (s->conn.out_bytes > OUTPUT_HIGH && (s->flags & SESSION_SERVER_PAUSED) == 0 &&
+        session_client_listens(s)) {
         s->flags |= SESSION_SERVER_PAUSED;
+        s->server_held_us = w->now_us;
         conn_want_sent(&s->conn);
         session_watch_progress(w, s);
     }
@@ -173,6 +202,7 @@ static void settle_backend(struct worker *w, struct session *s, struct backend *
         conn_recv(w, &b->conn);
     if (b->conn.out_bytes > OUTPUT_HIGH && (s->flags & SESSION_CLIENT_PAUSED) == 0) {
         s->flags |= SESSION_CLIENT_PAUSED;
+        s->client_held_us = w->now_us;
         conn_want_sent(&b->conn);
         session_watch_progress(w, s);
     }
@@ -182,10 +212,8 @@ static void settle_backend(struct worker *w, struct session *s, struct backend *
  * nothing left ends. */
 static void settle(struct worker *w, struct session *s)
 {
+    settle_client(w, s);
     struct backend *b = s->backend;
-
-    if (s->conn.out != NULL)
-        conn_flush(w, &s->conn);
     if (b != NULL && (s->phase == SESSION_BOUND || s->phase == SESSION_DRAINING) &&
         conn_is_open(&b->conn))
         settle_backend(w, s, b);
@@ -242,10 +270,9 @@ static void on_client_sent(struct worker *w, struct session *s, int32_t result)
         session_close(w, s, NULL);
         return;
     }
-    if (s->flags & SESSION_SERVER_PAUSED) {
-        s->flags &= (uint16_t)~SESSION_SERVER_PAUSED;
-        s->alarm++;
-    }
+    s->flags &= (uint16_t)~SESSION_SERVER_PAUSED;
+    if (s->phase == SESSION_IDLE)
+        run_input(w, s);
 }
 
 static void on_server_sent(struct worker *w, struct session *s, int32_t result)
@@ -256,7 +283,6 @@ static void on_server_sent(struct worker *w, struct session *s, int32_t result)
     }
     if (s->flags & SESSION_CLIENT_PAUSED) {
         s->flags &= (uint16_t)~SESSION_CLIENT_PAUSED;
-        s->alarm++;
         if (s->phase != SESSION_RELEASING)
             run_input(w, s);
     }

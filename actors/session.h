@@ -28,13 +28,12 @@
 #include "auth/hba.h"
 #include "proto/messages.h"
 
-#define SESSION_PHASES(X)                                                                 \
-    X(START)                                                                              \
-    X(AUTH)                                                                               \
-    X(DERIVING)                                                                           \
-    X(LOGIN)                                                                              \
-    X(IDLE) X(WAITING) X(BOUND) X(DRAINING) X(RELEASING) X(ADMIN) X(ADMIN_BUSY) X(CANCEL) \
-        X(CLOSED)
+#define SESSION_PHASES(X) \
+    X(START)              \
+    X(AUTH)               \
+    X(DERIVING)           \
+    X(LOGIN)              \
+    X(IDLE) X(WAITING) X(BOUND) X(DRAINING) X(RELEASING) X(ADMIN) X(ADMIN_BUSY) X(CANCEL) X(CLOSED)
 enum session_phase {
 #define X(p) SESSION_##p,
     SESSION_PHASES(X)
@@ -106,7 +105,10 @@ struct session {
     uint64_t leased_us;
     uint64_t query_us; /* when the running query was read */
     uint32_t lease_batches;
-    uint32_t alarm; /* token: alarms of earlier waits are stale */
+    uint32_t alarm;          /* token: alarms of earlier waits are stale; 0 is WATCH_ALARM */
+    uint64_t watched_us;     /* the earliest alarm of that kind; 0: none */
+    uint64_t server_held_us; /* since when SESSION_SERVER_PAUSED */
+    uint64_t client_held_us; /* since when SESSION_CLIENT_PAUSED */
     uint64_t drained_bytes;
 
     struct session_login *login;
@@ -131,6 +133,7 @@ enum {
     BATCH_HIGH = 64 << 10,  /* of a batch without its Sync, before it is begun */
     BATCHES_PER_LEASE = 64, /* pipelined on one lease before others get their turn */
     DRAIN_BYTES = 16 << 20, /* of replies for a client that has gone */
+    LEDGER_HIGH = 4096,     /* requests without a reply */
 };
 
 static inline struct session *session_of(struct actor *a)
@@ -180,6 +183,8 @@ void session_on_parameters(struct worker *w, struct session *s, struct message *
 void session_login_free(struct session *s);
 /* session_input.c: client -> server */
 void session_on_client_input(struct worker *w, struct session *s);
+/* Nothing more goes to the backend until it has answered. */
+bool session_must_pause(const struct session *s);
 /* session_local.c */
 /* Phase IDLE, the first message of the input: true when it was answered, and consumed. */
 bool session_answer_locally(struct worker *w, struct session *s, const struct frame *f);
@@ -193,7 +198,8 @@ void session_forward_parse(struct worker *w, struct session *s, const struct fra
 void session_forward_bind(struct worker *w, struct session *s, const struct frame *f);
 void session_forward_describe(struct worker *w, struct session *s, const struct frame *f);
 void session_forward_close(struct worker *w, struct session *s, const struct frame *f);
-/* Before a Sync: what the backend holds over its bound is closed. */
+/* What the backend holds over its bound is closed. Only while it owes nothing: behind something
+ * that may fail, the server would skip this. */
 void session_close_excess(struct worker *w, struct session *s);
 /* The error of a FOR_MISSING request, as PostgreSQL would put it; borrowed until the next call on
  * this thread. */
@@ -223,6 +229,8 @@ void session_on_refused(struct worker *w, struct session *s, struct message *m);
 void session_release(struct worker *w, struct session *s);
 /* Is the backend synced, so that a transaction-mode session lets go of it? */
 bool session_may_release(const struct session *s);
+/* Without a Sync the server may keep its replies to itself. */
+void session_ask_for_replies(struct worker *w, struct backend *b);
 /* The client is gone, or told off: whatever becomes of the backend. */
 void session_abandon(struct worker *w, struct session *s);
 void session_backend_lost(struct worker *w, struct session *s);
@@ -247,9 +255,14 @@ static inline bool session_client_listens(const struct session *s)
 {
     return s->client == CLIENT_OPEN;
 }
+/* It is answered without a backend and does not read the answers. */
+static inline bool session_answers_wait(const struct session *s)
+{
+    return s->phase == SESSION_IDLE && s->conn.out_bytes > OUTPUT_HIGH;
+}
 /* The process drains: at a message boundary the client is told and let go. */
 void session_drain(struct worker *w, struct session *s);
-/* One side takes nothing: unless that changes in time, the session ends. */
+/* One side takes nothing, as the flags tell: unless that changes in time, the session ends. */
 void session_watch_progress(struct worker *w, struct session *s);
 void session_on_cancel(struct worker *w, struct session *s, struct message *m);
 /* Cancels what runs on the session's backend; the requester (0: nobody) is told. */

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LINGER_US = 1000000, SERVER_WRITE_US = 5000000, CANCEL_US = 5000000 };
+enum { LINGER_US = 1000000, SERVER_WRITE_US = 5000000, CANCEL_US = 5000000, WATCH_ALARM = 0 };
 
 static void drop_input(struct worker *w, struct session *s)
 {
@@ -123,38 +123,57 @@ void session_maybe_exit(struct worker *w, struct session *s)
 
 /* --- limits --- */
 
-void session_watch_progress(struct worker *w, struct session *s)
+/* When the time of a side that takes nothing is over; UINT64_MAX: none is awaited. */
+static uint64_t progress_due_us(const struct session *s)
 {
-    uint64_t limit_us = SERVER_WRITE_US;
+    uint64_t due_us = UINT64_MAX;
 
-    if (s->flags & SESSION_SERVER_PAUSED)
-        limit_us = s->backend->config->general.proxy_copy_data_timeout * 1000;
-    actor_alarm(w, actor_id_of(&s->actor), w->now_us + limit_us, ++s->alarm);
+    if (s->backend == NULL)
+        return due_us;
+    if ((s->flags & SESSION_SERVER_PAUSED) && s->client == CLIENT_OPEN)
+        due_us = s->server_held_us + s->backend->config->general.proxy_copy_data_timeout * 1000;
+    if (s->flags & SESSION_CLIENT_PAUSED)
+        due_us = MIN(due_us, s->client_held_us + SERVER_WRITE_US);
+    return due_us;
 }
 
-void session_on_alarm(struct worker *w, struct session *s, struct message *m)
+/* One alarm does, however often a transfer stops and goes. */
+void session_watch_progress(struct worker *w, struct session *s)
 {
-    if (m->alarm.token != s->alarm)
+    uint64_t due_us = progress_due_us(s);
+
+    if (due_us == UINT64_MAX || (s->watched_us != 0 && s->watched_us <= due_us))
         return;
-    if (s->client != CLIENT_OPEN) {
-        session_close(w, s, NULL);
+    s->watched_us = due_us;
+    actor_alarm(w, actor_id_of(&s->actor), due_us, WATCH_ALARM);
+}
+
+static void on_watch_alarm(struct worker *w, struct session *s)
+{
+    s->watched_us = 0;
+    if (w->now_us < progress_due_us(s)) {
+        session_watch_progress(w, s);
         return;
     }
-    if (s->phase == SESSION_CANCEL) {
-        session_close(w, s, NULL);
-        return;
-    }
-    if (s->flags & SESSION_SERVER_PAUSED) {
+    s->backend->broken = true;
+    if (s->client != CLIENT_OPEN)
+        session_close_backend(w, s);
+    else if (s->flags & SESSION_SERVER_PAUSED)
         /* What it was sent of a message cannot be taken back, so it cannot be told either. */
-        s->backend->broken = true;
         session_close(w, s, "client does not read");
-    } else if (s->flags & SESSION_CLIENT_PAUSED) {
-        s->backend->broken = true;
+    else
         session_fatal(w, s, "58006",
                       "pooler is shut down now (flush timeout: server did not accept data within "
                       "the timeout period)",
                       false);
-    }
+}
+
+void session_on_alarm(struct worker *w, struct session *s, struct message *m)
+{
+    if (m->alarm.token == WATCH_ALARM)
+        on_watch_alarm(w, s);
+    else if (m->alarm.token == s->alarm && (s->client != CLIENT_OPEN || s->phase == SESSION_CANCEL))
+        session_close(w, s, NULL);
 }
 
 void session_login_overdue(struct worker *w, struct session *s)

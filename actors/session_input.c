@@ -33,9 +33,13 @@ static bool known_type(uint8_t type)
  * must be whole, or, for Bind, have both its names. */
 static bool may_begin(const struct session *s, const struct frame *f)
 {
+    /* Which backend it will be is not known yet. */
+    bool remap = (s->flags & SESSION_REMAP) ||
+                 (s->phase == SESSION_IDLE && s->mode == POOL_MODE_TRANSACTION);
+
     if (f->type == 'Q' || f->type == 'F' || f->type == 'd')
         return true;
-    if ((s->flags & SESSION_REMAP) == 0)
+    if (!remap)
         return f->type == 'P' || f->type == 'B';
     if (f->type != 'B')
         return false;
@@ -186,14 +190,19 @@ static void forward_extended(struct worker *w, struct session *s, const struct f
 
 static void forward_copy(struct worker *w, struct session *s, const struct frame *f)
 {
+    struct backend *b = s->backend;
+
     /* Outside of COPY the server ignores these; here they need not travel. */
-    if ((s->flags & SESSION_COPY_IN) == 0) {
+    if ((s->flags & SESSION_COPY_IN) == 0 && ledger_empty(&b->ledger)) {
         discard(w, s, f);
         return;
     }
     if (f->type != 'd') {
+        /* What is sent already may turn out to be a COPY, which then ends here. */
+        if ((s->flags & SESSION_COPY_IN) == 0)
+            ledger_push(&b->ledger, ASK_COPY_END, FROM_POOLER, NULL);
         s->flags &= (uint16_t)~SESSION_COPY_IN;
-        s->backend->copy_in = false;
+        b->copy_in = false;
     }
     session_pass(w, s, f, 0);
 }
@@ -203,8 +212,6 @@ static void forward_sync(struct worker *w, struct session *s, const struct frame
     struct backend *b = s->backend;
 
     if ((s->flags & SESSION_COPY_IN) == 0) {
-        if (s->flags & SESSION_REMAP)
-            session_close_excess(w, s);
         s->flags &= (uint16_t)~SESSION_SKIP_TO_SYNC;
         ledger_push(&b->ledger, ASK_SYNC, FOR_CLIENT, NULL);
     }
@@ -216,6 +223,15 @@ static void forward_message(struct worker *w, struct session *s, const struct fr
     struct backend *b = s->backend;
     bool copying = s->flags & SESSION_COPY_IN;
 
+    if (s->flags & SESSION_SKIP_TO_SYNC) {
+        if (f->type != 'S') {
+            discard(w, s, f); /* the server would */
+            return;
+        }
+    } else if ((s->flags & SESSION_REMAP) && !copying && !is_copy(f->type) &&
+               ledger_empty(&b->ledger)) {
+        session_close_excess(w, s);
+    }
     switch (f->type) {
     case 'Q':
     case 'F':
@@ -236,9 +252,7 @@ static void forward_message(struct worker *w, struct session *s, const struct fr
     case 'f': forward_copy(w, s, f); return;
     default: break;
     }
-    if (s->flags & SESSION_SKIP_TO_SYNC)
-        discard(w, s, f); /* the server would */
-    else if (copying)
+    if (copying)
         session_pass(w, s, f, 0);
     else
         forward_extended(w, s, f);
@@ -289,7 +303,8 @@ static bool answer_idle(struct worker *w, struct session *s)
     struct frame f;
 
     frame_peek(&f, session_input(s), session_input_len(s), FRAME_LIMIT);
-    if (f.body != NULL && (f.type == 'd' || f.type == 'c' || f.type == 'f')) {
+    /* Nothing is owed, so there is nothing to flush either. */
+    if (f.body != NULL && (is_copy(f.type) || f.type == 'H')) {
         s->flags &= (uint16_t)~SESSION_BATCH;
         discard(w, s, &f);
         return true;
@@ -301,11 +316,21 @@ static bool answer_idle(struct worker *w, struct session *s)
     return false;
 }
 
-/* A client that pipelines without end gives way to others now and then. */
-static bool must_pause(const struct session *s)
+bool session_must_pause(const struct session *s)
 {
-    return s->mode == POOL_MODE_TRANSACTION && s->lease_batches >= BATCHES_PER_LEASE &&
-           !ledger_empty(&s->backend->ledger) && (s->flags & SESSION_COPY_IN) == 0;
+    struct ledger *l = &s->backend->ledger;
+
+    if (ledger_empty(l) || (s->flags & SESSION_COPY_IN))
+        return false;
+    if (ledger_count(l) >= LEDGER_HIGH)
+        return true;
+    /* Other pauses end by themselves only if the server will answer all of it. */
+    if (!ledger_ends_ready(l))
+        return false;
+    /* A client that pipelines without end gives way to others now and then. And whether a statement
+     * is there must be known before another batch counts on it. */
+    return (s->mode == POOL_MODE_TRANSACTION && s->lease_batches >= BATCHES_PER_LEASE) ||
+           l->parses > 0;
 }
 
 void session_on_client_input(struct worker *w, struct session *s)
@@ -314,6 +339,8 @@ void session_on_client_input(struct worker *w, struct session *s)
 
     while (s->in != NULL && (s->phase == SESSION_IDLE || s->phase == SESSION_BOUND) &&
            s->client == CLIENT_OPEN && (s->flags & SESSION_CLIENT_PAUSED) == 0) {
+        if (session_answers_wait(s))
+            return;
         if (s->body_left > 0) {
             if (!pass_rest(w, s))
                 return;
@@ -336,8 +363,14 @@ void session_on_client_input(struct worker *w, struct session *s)
             session_checkout(w, s);
             continue;
         }
-        if (must_pause(s))
+        if (session_must_pause(s)) {
+            if (ledger_count(&s->backend->ledger) >= LEDGER_HIGH)
+                session_ask_for_replies(w, s->backend);
             return;
+        }
         forward_batch(w, s);
     }
+    /* Nothing came of it that the server answers. */
+    if (s->in == NULL && s->phase == SESSION_BOUND && session_may_release(s))
+        session_release(w, s);
 }

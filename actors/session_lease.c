@@ -22,7 +22,8 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
     COUNT(counters->waits, 1);
     COUNT(counters->wait_us, waited_us);
     s->flags &= (uint16_t) ~(SESSION_COPY_IN | SESSION_SKIP_TO_SYNC | SESSION_FLUSHED |
-                             SESSION_BAD_BACKEND | SESSION_REMAP | SESSION_FATAL_SEEN);
+                             SESSION_BAD_BACKEND | SESSION_REMAP | SESSION_FATAL_SEEN |
+                             SESSION_SERVER_PAUSED | SESSION_CLIENT_PAUSED);
     if (s->mode == POOL_MODE_TRANSACTION && b->statements != NULL)
         s->flags |= SESSION_REMAP;
     snprintf(b->application_name, sizeof b->application_name, "%s", session_application(s));
@@ -149,6 +150,9 @@ static enum lease_end judge(struct session *s)
 
     if (b->broken || b->cancelled || (s->flags & SESSION_BAD_BACKEND))
         return LEASE_BROKEN;
+    /* A message that began while the lease was ending: nobody else could make sense of its rest. */
+    if (b->stash != NULL || b->body_left > 0)
+        return LEASE_BROKEN;
     if (s->flags & SESSION_SKIP_TO_SYNC)
         b->dirt |= DIRT_SYNC | DIRT_ROLLBACK;
     else if (b->status != 'I' || b->needs_sync)
@@ -229,13 +233,11 @@ void session_drain_step(struct worker *w, struct session *s)
 
 /* Without a Sync the server may keep its replies to itself. A Flush fetches them and, unlike a
  * Sync, commits nothing. */
-static void ask_for_replies(struct worker *w, struct backend *b)
+void session_ask_for_replies(struct worker *w, struct backend *b)
 {
     static const uint8_t flush[] = {'H', 0, 0, 0, 4};
-    const struct ledger_entry *last = ledger_last(&b->ledger);
 
-    if (last != NULL && last->kind != ASK_SYNC && last->kind != ASK_QUERY &&
-        last->kind != ASK_FUNCTION)
+    if (!ledger_empty(&b->ledger) && !ledger_ends_ready(&b->ledger))
         conn_put_copy(w, &b->conn, flush, sizeof flush);
 }
 
@@ -253,7 +255,7 @@ void session_abandon(struct worker *w, struct session *s)
     if (s->body_left > 0 && (s->flags & SESSION_DISCARD) == 0)
         b->broken = true;
     s->body_left = 0;
-    ask_for_replies(w, b);
+    session_ask_for_replies(w, b);
     session_drain_step(w, s);
 }
 

@@ -27,7 +27,8 @@ static void put_run(struct pass *p, const uint8_t *to)
 {
     if (UNLIKELY(p->s->capture != NULL) && to > p->run)
         session_capture(p->s, p->run, (size_t)(to - p->run));
-    if (to > p->run && session_client_listens(p->s))
+    /* The client has its answer when a lease ends: what still comes is about the backend. */
+    if (to > p->run && session_client_listens(p->s) && p->s->phase != SESSION_RELEASING)
         conn_put(p->w, &p->s->conn, p->buf, p->run, (uint32_t)(to - p->run));
     p->run = to;
 }
@@ -39,7 +40,7 @@ static void put_local(struct worker *w, struct session *s, uint8_t kind)
     static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4};
     static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
 
-    if (session_client_listens(s))
+    if (kind != ASK_COPY_END && session_client_listens(s))
         conn_put_copy(w, &s->conn, kind == ASK_PARSE ? parse_complete : close_complete, 5);
 }
 
@@ -72,7 +73,6 @@ static enum verdict answered(struct backend *b, enum ledger_kind kind)
         return FORWARD;
     enum verdict verdict = head->whose == FOR_POOLER ? SWALLOW : FORWARD;
     session_state_answered(b, head);
-    free(head->missing);
     ledger_pop(&b->ledger);
     return verdict;
 }
@@ -80,8 +80,6 @@ static enum verdict answered(struct backend *b, enum ledger_kind kind)
 /* What was planned and will not happen. */
 static void undo(struct backend *b, struct ledger_entry *entry)
 {
-    free(entry->missing);
-    entry->missing = NULL;
     if (entry->statement == NULL || b->statements == NULL)
         return;
     if (entry->kind == ASK_PARSE && entry->whose != FROM_POOLER)
@@ -117,20 +115,41 @@ static void replace_missing(struct pass *p, const struct ledger_entry *entry)
     writer_free(&out);
 }
 
+static bool is_fatal(const struct error_fields *fields)
+{
+    return fields->severity_fixed.len > 0 &&
+           (fields->severity_fixed.at[0] == 'F' ||
+            bytes_equal(fields->severity_fixed, bytes_of("PANIC")));
+}
+
+/* The backend's statements are not what they were taken for: somebody prepared or deallocated under
+ * the pooler's names. */
+static bool is_mismatch(const struct session *s, const struct ledger_entry *head,
+                        const struct error_fields *fields)
+{
+    return (s->flags & SESSION_REMAP) && head->whose != FOR_MISSING &&
+           (bytes_equal(fields->sqlstate, bytes_of("26000")) ||
+            bytes_equal(fields->sqlstate, bytes_of("42P05")));
+}
+
 static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
 {
     struct session *s = p->s;
     struct backend *b = p->b;
     struct ledger_entry *head = ledger_head(&b->ledger);
-    struct error_fields fields;
+    struct error_fields fields = {0};
     enum verdict verdict = FORWARD;
+    bool fatal = read_error(body, len, &fields) == 0 && is_fatal(&fields);
 
+    /* The client owes and is owed nothing: the end of this backend is not its concern. */
+    if (fatal && session_may_release(s)) {
+        s->flags |= SESSION_BAD_BACKEND;
+        return SWALLOW;
+    }
     s->errors++;
     session_capture_end(s, false);
     COUNT(counters_of(p->w, s->shared)->errors, 1);
-    if (read_error(body, len, &fields) == 0 && fields.severity_fixed.len > 0 &&
-        (fields.severity_fixed.at[0] == 'F' ||
-         bytes_equal(fields.severity_fixed, bytes_of("PANIC"))))
+    if (fatal)
         s->flags |= SESSION_FATAL_SEEN;
     if (s->mode == POOL_MODE_SESSION && b->effective->prepared_cache_size > 0)
         b->dirt |= SCAN_PREPARE;
@@ -142,7 +161,9 @@ static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
             s->flags |= SESSION_SKIP_TO_SYNC;
         return FORWARD;
     }
-    if (head->whose == FOR_MISSING) {
+    if (is_mismatch(s, head, &fields))
+        s->flags |= SESSION_BAD_BACKEND;
+    if (head->whose == FOR_MISSING && !fatal) {
         replace_missing(p, head);
         verdict = REPLACED;
     }
@@ -190,7 +211,7 @@ static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
 {
     struct session *s = p->s;
     struct backend *b = p->b;
-    struct ledger_entry *head = ledger_head(&b->ledger);
+    struct ledger_entry *head;
     enum verdict verdict = FORWARD;
 
     if (len != 1 || (body[0] != 'I' && body[0] != 'T' && body[0] != 'E')) {
@@ -199,9 +220,14 @@ static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
     }
     b->status = (char)body[0];
     b->copy_in = false;
-    s->flags &= (uint16_t) ~(SESSION_COPY_IN | SESSION_FLUSHED);
-    if (head != NULL &&
-        (head->kind == ASK_SYNC || head->kind == ASK_QUERY || head->kind == ASK_FUNCTION)) {
+    s->flags &= (uint16_t) ~(SESSION_COPY_IN | SESSION_FLUSHED | SESSION_SKIP_TO_SYNC);
+    /* Whatever the server left out of what came before: here both sides are in step again. */
+    while ((head = ledger_head(&b->ledger)) != NULL && head->kind != ASK_SYNC &&
+           head->kind != ASK_QUERY && head->kind != ASK_FUNCTION) {
+        undo(b, head);
+        ledger_pop(&b->ledger);
+    }
+    if (head != NULL) {
         verdict = head->whose == FOR_POOLER ? SWALLOW : FORWARD;
         session_state_answered(b, head);
         ledger_pop(&b->ledger);
@@ -213,21 +239,28 @@ static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
     return verdict;
 }
 
-/* COPY ... FROM STDIN has begun. What the client had sent behind the Execute was meant for after
- * it: a Sync there is read by the server as part of the copy, and ignored. */
+/* COPY ... FROM STDIN has begun. What the client had sent behind it is read by the server as part
+ * of the copy: a Sync there is ignored, and the copy may have its end already. */
 static void on_copy_in(struct pass *p)
 {
     struct backend *b = p->b;
+    bool ended = false;
 
+    if (head_is(b, ASK_EXECUTE) || head_is(b, ASK_QUERY)) {
+        struct ledger_entry asked = *ledger_head(&b->ledger);
+
+        ledger_pop(&b->ledger);
+        while (head_is(b, ASK_SYNC))
+            ledger_pop(&b->ledger);
+        ended = head_is(b, ASK_COPY_END);
+        if (ended)
+            ledger_pop(&b->ledger);
+        ledger_push_front(&b->ledger, asked);
+    }
+    if (ended)
+        return;
     p->s->flags |= SESSION_COPY_IN;
     b->copy_in = true;
-    if (!head_is(b, ASK_EXECUTE))
-        return;
-    struct ledger_entry execute = *ledger_head(&b->ledger);
-    ledger_pop(&b->ledger);
-    while (head_is(b, ASK_SYNC))
-        ledger_pop(&b->ledger);
-    ledger_push_front(&b->ledger, execute);
 }
 
 static enum verdict on_parameter(struct pass *p, const uint8_t *body, uint32_t len)

@@ -116,8 +116,7 @@ static struct bytes server_name(struct worker *w, struct session *s, enum ledger
     struct statement *statement = find(s, name);
 
     if (statement == NULL) {
-        ledger_push(l, kind, FOR_MISSING, NULL);
-        l->ring[(l->tail - 1) & (l->size - 1)].missing = strndup((const char *)name.at, name.len);
+        ledger_push(l, kind, FOR_MISSING, NULL)->missing = strndup((const char *)name.at, name.len);
         return bytes_of(nobody);
     }
     provide(w, s, statement);
@@ -192,7 +191,7 @@ void session_close_excess(struct worker *w, struct session *s)
     struct statement *statement;
 
     while ((statement = statement_set_excess(b->statements)) != NULL) {
-        ledger_push(&b->ledger, ASK_CLOSE, FOR_POOLER, NULL);
+        ledger_push(&b->ledger, ASK_CLOSE, FOR_POOLER, statement);
         put_header(w, s, 'C', 4 + 1 + statement->name_len + 1);
         conn_put_copy(w, &b->conn, "S", 1);
         conn_put_copy(w, &b->conn, statement->name, statement->name_len + 1);
