@@ -25,6 +25,8 @@ void app_publish(struct config *config)
     pthread_mutex_lock(&config_lock);
     struct config *before = in_force;
     in_force = config;
+    atomic_store(&app.input_limit,
+                 (int64_t)MIN(config->general.max_memory_usage, (uint64_t)INT64_MAX));
     pthread_mutex_unlock(&config_lock);
     config_unref(before);
 }

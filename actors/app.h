@@ -86,7 +86,8 @@ struct app {
     _Atomic uint64_t check_cache;
     _Atomic bool draining;
     _Atomic uint32_t in_transaction;
-    _Atomic int64_t input_held; /* bytes of client messages in memory, against max_memory_usage */
+    _Atomic int64_t input_held;  /* bytes of client messages in memory, of those who hold much */
+    _Atomic int64_t input_limit; /* max_memory_usage */
     _Atomic uint64_t directory_generation;
 };
 extern struct app app;

@@ -85,6 +85,24 @@ static size_t room_for(const struct session *s, uint32_t waiting, uint32_t len)
     return MAX(needed, MIN(room, (size_t)FRAME_LIMIT));
 }
 
+/* Tells all sessions' sum of what this one holds. */
+static void input_hold(struct session *s, size_t len)
+{
+    uint32_t held = len > INPUT_FREE ? (uint32_t)len : 0;
+
+    if (LIKELY(held == s->in_held))
+        return;
+    atomic_fetch_add(&app.input_held, (int64_t)held - (int64_t)s->in_held);
+    s->in_held = held;
+}
+
+/* Counted before it is kept. False: the sum would exceed its limit. */
+static bool input_fits(struct session *s, uint32_t len)
+{
+    input_hold(s, (size_t)session_input_len(s) + len);
+    return LIKELY(s->in_held == 0) || atomic_load(&app.input_held) <= atomic_load(&app.input_limit);
+}
+
 /* Appends what came. Mostly nothing waited, and the block is taken over as it is. */
 static void input_append(struct worker *w, struct session *s, struct rbuf *buf, uint32_t len)
 {
@@ -219,6 +237,7 @@ static void settle(struct worker *w, struct session *s)
         settle_backend(w, s, b);
     if (s->in != NULL)
         input_settle(w, s);
+    input_hold(s, session_input_len(s));
     if (wants_input(s))
         conn_recv(w, &s->conn);
     session_maybe_exit(w, s);
@@ -230,6 +249,11 @@ static void on_client_recv(struct worker *w, struct session *s, struct message *
 {
     if (m->io.result <= 0) {
         session_close(w, s, NULL);
+        return;
+    }
+    if (!input_fits(s, (uint32_t)m->io.result)) {
+        rbuf_unref(w, m->io.buf);
+        session_out_of_memory(w, s);
         return;
     }
     input_append(w, s, m->io.buf, (uint32_t)m->io.result);

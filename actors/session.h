@@ -96,6 +96,7 @@ struct session {
     uint32_t in_at;
     uint32_t in_end;
     uint32_t in_scanned; /* of them, looked at without finding the end of the batch */
+    uint32_t in_held;    /* of them, counted in app.input_held */
     uint64_t body_left;  /* of the client message that is passing */
 
     struct pool_shared *shared;
@@ -131,6 +132,7 @@ struct session {
 enum {
     OUTPUT_HIGH = 64 << 10,
     BATCH_HIGH = 64 << 10,  /* of a batch without its Sync, before it is begun */
+    INPUT_FREE = 64 << 10,  /* of client messages, not counted against max_memory_usage */
     BATCHES_PER_LEASE = 64, /* pipelined on one lease before others get their turn */
     DRAIN_BYTES = 16 << 20, /* of replies for a client that has gone */
     LEDGER_HIGH = 4096,     /* requests without a reply */
@@ -245,6 +247,8 @@ void session_fatal(struct worker *w, struct session *s, const char *sqlstate, co
 void session_login_overdue(struct worker *w, struct session *s);
 /* The client knows why (the server's own words): ends. */
 void session_told(struct worker *w, struct session *s, const char *reason);
+/* Its messages have no place in memory. */
+void session_out_of_memory(struct worker *w, struct session *s);
 /* Ends without a word. */
 void session_close(struct worker *w, struct session *s, const char *reason);
 void session_maybe_exit(struct worker *w, struct session *s);

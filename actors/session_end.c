@@ -64,6 +64,14 @@ void session_fatal(struct worker *w, struct session *s, const char *sqlstate, co
     session_told(w, s, text);
 }
 
+void session_out_of_memory(struct worker *w, struct session *s)
+{
+    session_fatal(w, s, "53200",
+                  "Server is temporarily out of memory. Please try again later or reduce the size "
+                  "of your query.",
+                  true);
+}
+
 void session_close(struct worker *w, struct session *s, const char *reason)
 {
     if (s->client == CLIENT_CLOSED)

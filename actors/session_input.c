@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-enum scan { SCAN_MORE, SCAN_READY, SCAN_TERMINATE, SCAN_BROKEN, SCAN_UNKNOWN };
+enum scan { SCAN_MORE, SCAN_READY, SCAN_TERMINATE, SCAN_BROKEN, SCAN_UNKNOWN, SCAN_TOO_LARGE };
 
 static bool is_copy(uint8_t type)
 {
@@ -70,6 +70,8 @@ static enum scan scan_more(struct session *s, uint8_t *bad_type)
         *bad_type = f.type;
         if (!known_type(f.type))
             return SCAN_UNKNOWN;
+        if (f.body_len > atomic_load_explicit(&app.input_limit, memory_order_relaxed))
+            return SCAN_TOO_LARGE;
         if (result == FRAME_PARTIAL) {
             if (f.type == 'd' && s->phase == SESSION_BOUND)
                 return SCAN_READY;
@@ -351,6 +353,7 @@ void session_on_client_input(struct worker *w, struct session *s)
         case SCAN_TERMINATE: session_close(w, s, NULL); return;
         case SCAN_BROKEN: session_fatal(w, s, "08P01", "invalid message length", false); return;
         case SCAN_UNKNOWN: unknown_type(w, s, type); return;
+        case SCAN_TOO_LARGE: session_out_of_memory(w, s); return;
         case SCAN_READY: break;
         }
         if (s->phase == SESSION_IDLE) {

@@ -228,9 +228,10 @@ static void put_counts(struct packer *out)
 
     statement_totals(&statements, &bytes);
     pack_str(out, "counts");
-    pack_map(out, 12);
+    pack_map(out, 13);
     put_number(out, "clients", atomic_load(&app.clients));
     put_number(out, "in_transaction", atomic_load(&app.in_transaction));
+    put_number(out, "input_held", (uint64_t)atomic_load(&app.input_held));
     put_number(out, "connections_total", atomic_load(&app.connections_total));
     put_number(out, "connections_plain", atomic_load(&app.connections_plain));
     put_number(out, "connections_tls", atomic_load(&app.connections_tls));
