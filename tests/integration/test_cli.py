@@ -362,8 +362,8 @@ def test_drain_refuses_new_clients(doorman):
             with pooler.wire() as late:
                 late.push(wire.startup("trust_user", "app"))
                 assert "Z" not in wire.types(late.wait_closed())
-        except (ConnectionRefusedError, ConnectionResetError):
-            pass
+        except OSError:
+            pass  # refused or reset, at whatever step
         busy.query("COMMIT")
     assert pooler.wait(10) == 0
 

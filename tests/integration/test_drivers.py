@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import threading
 import time
 
 import asyncpg
@@ -129,6 +130,25 @@ def test_psycopg2_cursor_with_hold_is_gone_for_the_next_connection(setup):
     second.close()
 
 
+def run_asyncio(talk, seconds=15):
+    """In a thread that can be left behind: asyncpg waits for its server even when cancelled."""
+    outcome = []
+
+    def run():
+        try:
+            asyncio.run(talk())
+            outcome.append(None)
+        except BaseException as problem:
+            outcome.append(problem)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds * PATIENCE)
+    assert outcome, "no end within %g s" % (seconds * PATIENCE)
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
 def test_asyncpg(setup):
     async def talk():
         connection = await asyncpg.connect(host="127.0.0.1", port=setup.pooler.port,
@@ -152,7 +172,7 @@ def test_asyncpg(setup):
             assert await connection.fetchval("SELECT count(*) FROM a") == 1000
         await connection.close()
 
-    asyncio.run(asyncio.wait_for(talk(), 15 * PATIENCE))
+    run_asyncio(talk)
 
 
 def test_asyncpg_pool_with_concurrent_statements(setup):
@@ -170,7 +190,7 @@ def test_asyncpg_pool_with_concurrent_statements(setup):
         # Its own reset between users is a simple query of several statements.
         await connections.close()
 
-    asyncio.run(asyncio.wait_for(talk(), 15 * PATIENCE))
+    run_asyncio(talk)
 
 
 # ---- node-postgres
