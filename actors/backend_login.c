@@ -109,9 +109,20 @@ static int resolve(struct worker *w, struct login *l)
     return 0;
 }
 
+/* Encryption that was demanded and cannot be had is no reason to go without. */
+static bool demands_tls(const struct effective *e)
+{
+    return e->server_tls_mode >= SERVER_TLS_REQUIRE && e->server_host[0] != '/';
+}
+
 static int open_socket(struct worker *w, struct login *l)
 {
     struct backend *b = l->b;
+
+    if (demands_tls(b->effective))
+        return refuse(l, FAILURE_LOGIN, "53300",
+                      "server_tls_mode demands TLS to %s:%u, which this version does not have",
+                      b->effective->server_host, b->effective->server_port);
 
     if (resolve(w, l) != 0)
         return -1;

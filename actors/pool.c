@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { IDLE_SIZE_MIN = 16, WAITERS_MIN = 64, LOOK_AFTER_US = 10000 };
+enum { IDLE_SIZE_MIN = 16, WAITERS_MIN = 64, LOOK_AFTER_US = 2000 };
 
 _Atomic uint32_t pool_trim_quota;
 
