@@ -24,8 +24,12 @@ enum server_tls_mode {
     SERVER_TLS_VERIFY_CA,
     SERVER_TLS_VERIFY_FULL
 };
-enum client_tls_mode { CLIENT_TLS_DISABLE, CLIENT_TLS_ALLOW, CLIENT_TLS_REQUIRE,
-                       CLIENT_TLS_VERIFY_FULL };
+enum client_tls_mode {
+    CLIENT_TLS_DISABLE,
+    CLIENT_TLS_ALLOW,
+    CLIENT_TLS_REQUIRE,
+    CLIENT_TLS_VERIFY_FULL
+};
 
 struct string_list {
     char **items;
@@ -65,15 +69,15 @@ struct effective {
     uint16_t server_port;
     const char *server_database;
     const char *server_user;
-    const char *server_password;          /* NULL: pass-through or none */
+    const char *server_password; /* NULL: pass-through or none */
     const char *application_name;
-    struct pair_list startup_parameters;  /* general merged with pool */
+    struct pair_list startup_parameters; /* general merged with pool */
     enum server_tls_mode server_tls_mode;
     const char *server_tls_ca_cert;
     const char *server_tls_certificate;
     const char *server_tls_private_key;
-    uint8_t server_tls_digest[32];        /* of the three files' contents when they were loaded */
-    struct string_list patroni_api_urls;  /* borrowed; empty: no fallback */
+    uint8_t server_tls_digest[32];       /* of the three files' contents when they were loaded */
+    struct string_list patroni_api_urls; /* borrowed; empty: no fallback */
     uint64_t fallback_cooldown_ms;
     uint64_t patroni_api_timeout_ms;
     uint64_t fallback_connect_timeout_ms;
@@ -160,7 +164,7 @@ struct general_config {
     uint64_t tcp_keepalives_idle;   /* seconds */
     uint64_t tcp_keepalives_interval;
     uint64_t tcp_keepalives_count;
-    uint64_t tcp_so_linger;    /* seconds */
+    uint64_t tcp_so_linger; /* seconds */
     bool tcp_no_delay;
     uint64_t tcp_user_timeout; /* seconds */
     uint64_t tcp_socket_buffer_size;
@@ -225,7 +229,7 @@ struct general_config {
     char *admin_username;
     char *admin_password;
     struct string_list hba;
-    char *pg_hba; /* the rules' text, whatever form they came in; NULL: not given */
+    char *pg_hba;       /* the rules' text, whatever form they came in; NULL: not given */
     bool pg_hba_strict; /* new: true */
     struct pair_list startup_parameters;
 };
@@ -288,7 +292,7 @@ bool config_equal(const struct config *a, const struct config *b);
 /* One row per setting, for SHOW CONFIG, `generate` and the documentation: in the order of the
  * table; value as text in the serialised form (integers), secrets masked as "********". */
 struct setting_row {
-    const char *key;      /* "connect_timeout", "pools.appdb.pool_mode", "web.port" */
+    const char *key; /* "connect_timeout", "pools.appdb.pool_mode", "web.port" */
     const char *value;
     const char *fallback; /* the default, or "-" */
     bool changeable;

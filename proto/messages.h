@@ -86,7 +86,7 @@ MUST_CHECK int read_startup(const uint8_t *body, size_t len, struct parameter *o
 
 /* Fields of an ErrorResponse or NoticeResponse; absent ones are {NULL, 0}. Borrowed. */
 struct error_fields {
-    struct bytes severity; /* S, localised */
+    struct bytes severity;       /* S, localised */
     struct bytes severity_fixed; /* V */
     struct bytes sqlstate;
     struct bytes message;

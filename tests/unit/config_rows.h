@@ -9,8 +9,9 @@
 
 #include <unistd.h>
 
-#define HASH "md5d41d8cd98f00b204e9800998ecf8427e" /* a stored password that no warning is about \
-                                                    */
+#define HASH                                                                            \
+    "md5d41d8cd98f00b204e9800998ecf8427e" /* a stored password that no warning is about \
+                                           */
 
 enum place { IN_GENERAL, IN_POOL, IN_USER, AT_TOP, WHOLE };
 
