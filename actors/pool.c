@@ -162,6 +162,8 @@ static const char *outdated(struct worker *w, const struct pool *p, const struct
 {
     if (p->draining)
         return "graceful shutdown - releasing server connection";
+    if (p->removed)
+        return "pool removed";
     if (b->hangup)
         return "server closed the connection";
     if (b->epoch != p->epoch)
@@ -783,6 +785,20 @@ static void pool_receive(struct worker *w, struct actor *self, struct message *m
     maybe_end(p);
 }
 
+/* The pool was closed while they asked; nobody else would ever answer. */
+static void pool_missed(struct worker *w, struct message *m)
+{
+    struct waiter waiter = {.session = m->sender};
+
+    if (m->kind == MSG_POOL_CHECKOUT)
+        waiter.ticket = message_get_POOL_CHECKOUT(m).ticket;
+    else if (m->kind == MSG_POOL_LOGIN)
+        waiter.ticket = message_get_POOL_LOGIN(m).ticket;
+    else
+        return;
+    refuse(w, &waiter, "3D000", "Pool has been closed");
+}
+
 void pool_check(const struct pool *p)
 {
     INVARIANT(p->count[BACKEND_IDLE] == p->idle_count);
@@ -859,4 +875,5 @@ const struct actor_type pool_type = {
     .pack = pool_pack,
     .state_name = pool_state,
     .kind_name = message_kind_name,
+    .missed = pool_missed,
 };

@@ -112,7 +112,7 @@ struct actor *actor_new(const struct actor_type *type, uint16_t home)
     return a;
 }
 
-static void drop_messages(struct worker *w, struct message *m)
+static void drop_messages(struct worker *w, const struct actor_type *type, struct message *m)
 {
     while (m != NULL) {
         struct message *next = m->next;
@@ -121,6 +121,8 @@ static void drop_messages(struct worker *w, struct message *m)
             rbuf_unref(w, m->io.buf);
         if (m->kind == MESSAGE_VISIT)
             visit_missed(m->visit);
+        if (type != NULL && type->missed != NULL)
+            type->missed(w, m);
         message_free(m);
         m = next;
     }
@@ -130,7 +132,7 @@ static void actor_die(struct worker *w, struct actor *a)
 {
     struct type_slot *slot = &slots[a->type];
 
-    drop_messages(w, mailbox_close(&a->box));
+    drop_messages(w, slot->type, mailbox_close(&a->box));
     atomic_fetch_sub_explicit(&slot->alive, 1, memory_order_relaxed);
     pthread_mutex_lock(&slot->lock);
     a->next_run = slot->free;
@@ -259,7 +261,7 @@ void actor_run(struct worker *w, struct actor *a)
         }
         /* A message to an earlier life. */
         if (m->target != actor_id_of(a)) {
-            drop_messages(w, m);
+            drop_messages(w, slots[a->type].type, m);
             continue;
         }
         bool taken = run_one(w, a, m);
@@ -291,7 +293,7 @@ static bool push(struct worker *w, struct actor *a, struct message *m)
     case PUSHED_TO_IDLE: worker_schedule(w, a); return true;
     case PUSH_REFUSED: break;
     }
-    drop_messages(w, m);
+    drop_messages(w, NULL, m); /* the caller is told */
     return false;
 }
 
@@ -302,7 +304,7 @@ bool actor_tell(struct worker *w, actor_id to, struct message *m)
     m->target = to;
     if (a == NULL) {
         m->next = NULL;
-        drop_messages(w, m);
+        drop_messages(w, NULL, m);
         return false;
     }
     return push(w, a, m);

@@ -42,6 +42,9 @@ struct actor_type {
     uint32_t (*pack)(const struct actor *self, struct packer *p);
     const char *(*state_name)(const struct actor *self);
     const char *(*kind_name)(uint16_t kind);
+    /* A message that was accepted and will not be received, since the actor has ended: for those
+     * whose sender waits for an answer. NULL: nobody minds. */
+    void (*missed)(struct worker *w, struct message *m);
     /* Clears what lies behind the header for a new life; NULL: all of it is zeroed. */
     void (*reset)(struct actor *a);
 };
