@@ -70,6 +70,7 @@ struct session_login {
     struct config *config; /* referenced */
     struct sockaddr_storage peer;
     enum auth_step step;
+    uint8_t declined; /* requests for encryption */
     bool admin;
     uint8_t salt[4];
     char md5[MD5_TEXT + 1]; /* stored form to check against */

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { DECLINED_MAX = 4 };
+
 void session_login_free(struct session *s)
 {
     struct session_login *l = s->login;
@@ -420,7 +422,8 @@ static void on_first_packet(struct worker *w, struct session *s)
     switch (code) {
     case CODE_SSL:
     case CODE_GSSENC:
-        if (frame.body_len != 0) {
+        /* Each once is what clients do. */
+        if (frame.body_len != 0 || ++s->login->declined > DECLINED_MAX) {
             session_close(w, s, "invalid startup packet");
             return;
         }
