@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { STATUS_LOCAL = 71, LOCAL_BACKLOG = 1024 };
@@ -24,6 +25,20 @@ static bool in_use(const struct sockaddr_un *address)
     return used;
 }
 
+/* A process that was killed may seem to listen a little longer: the kernel takes its ring apart
+ * later, and until then the ring holds the socket. So a sign of life counts when it lasts. */
+static bool stays_in_use(const struct sockaddr_un *address)
+{
+    static const struct timespec pause = {.tv_nsec = 50000000};
+
+    for (int look = 0; look < 20; look++) {
+        if (!in_use(address))
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
 /* What an earlier process left there goes, if it is a socket. */
 static int make_way(const struct sockaddr_un *address, struct failure *why)
 {
@@ -34,7 +49,7 @@ static int make_way(const struct sockaddr_un *address, struct failure *why)
         return errno == ENOENT ? 0 : fail(why, "Failed to stat %s: %s", path, strerror(errno));
     if (!S_ISSOCK(file.st_mode))
         return fail(why, "Cannot use Unix socket path %s: it exists and is not a socket", path);
-    if (in_use(address))
+    if (stays_in_use(address))
         return fail(why,
                     "Cannot reuse Unix socket path %s: another process is already listening on "
                     "%s; refusing to remove it",
