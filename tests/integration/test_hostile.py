@@ -199,7 +199,7 @@ def test_local_answers_unread(pooler):
 def test_pipelined_queries_are_not_hoarded(pooler):
     client = pooler.client()
     for _ in range(70):
-        client.send(query("SELECT pg_sleep(1)"))
+        client.send(query("SELECT pg_sleep(0.2)"))
     before = pooler.pss_bytes()
     sent = push_for(client, query("SELECT '%s'" % ("x" * 1000)) * 1000, 100)
     assert sent < 40 << 20
