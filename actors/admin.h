@@ -260,7 +260,6 @@ enum { VISIT_LIMIT_US = 50000, VISITS_PER_TURN = 256 };
 
 /* --- admin_statistics.c --- */
 enum { STATISTICS_WINDOW_US = 15000000 };
-struct pool_counters pool_counters_sum(const struct pool_shared *shared);
 /* Ends a window: what happened in it becomes the averages that SHOW tells. */
 void statistics_tick(void);
 

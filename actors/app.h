@@ -22,8 +22,6 @@ extern const struct actor_type admin_type;
 /* Ranks: inline asks go upward only. */
 enum { RANK_SESSION = 1, RANK_BACKEND = 2, RANK_POOL = 3, RANK_COORDINATOR = 4, RANK_ROOT = 9 };
 
-enum { HISTOGRAM_BUCKETS = 512 };
-
 /* What one worker has counted for one pool; SHOW adds the workers' up. */
 struct pool_counters {
     uint64_t transactions;
@@ -134,6 +132,9 @@ static inline struct pool_counters *counters_of(struct worker *w, struct pool_sh
 {
     return &shared->counters[w->index];
 }
+/* All workers' shards together; they go on counting meanwhile. */
+struct pool_counters pool_counters_sum(const struct pool_shared *shared);
+
 /* How long ago, on this worker's clock. Workers read theirs at different moments, so `since_us` may
  * lie a little ahead. */
 static inline uint64_t elapsed_us(const struct worker *w, uint64_t since_us)

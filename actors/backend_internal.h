@@ -14,9 +14,6 @@ struct backend_error {
 
 /* Connects and logs in, within connect_timeout: 0, or -1 with the reason. */
 MUST_CHECK int backend_login(struct worker *w, struct backend *b, struct backend_error *error);
-/* Answers AuthenticationRequests: see backend_auth.c. */
-struct backend_auth;
-
 /* Rolls back and resets what its dirt says: 0, or -1 when it must be closed. */
 MUST_CHECK int backend_clean(struct worker *w, struct backend *b);
 /* Is it alive? An empty query. */

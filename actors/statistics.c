@@ -33,27 +33,6 @@ static struct seen *seen_of(const struct pool_shared *shared)
     return seen;
 }
 
-#define ADD(field) total.field += __atomic_load_n(&one->field, __ATOMIC_RELAXED)
-static struct pool_counters sum(const struct pool_shared *shared)
-{
-    struct pool_counters total = {0};
-
-    for (unsigned i = 0; i < runtime_workers(); i++) {
-        const struct pool_counters *one = &shared->counters[i];
-
-        ADD(transactions);
-        ADD(queries);
-        ADD(bytes_received);
-        ADD(bytes_sent);
-        ADD(transaction_us);
-        ADD(query_us);
-        ADD(wait_us);
-        ADD(waits);
-        ADD(errors);
-    }
-    return total;
-}
-
 static double mean_ms(uint64_t us, uint64_t count)
 {
     return count == 0 ? 0 : (double)us / (double)count / 1000;
@@ -63,7 +42,7 @@ static void log_pool(void *context, struct pool_shared *shared)
 {
     const struct period *period = context;
     struct seen *seen = seen_of(shared);
-    struct pool_counters now = sum(shared);
+    struct pool_counters now = pool_counters_sum(shared);
     struct pool_counters before = seen->at;
     uint64_t queries = now.queries - before.queries;
     uint64_t transactions = now.transactions - before.transactions;

@@ -1,4 +1,4 @@
-/* hba.h: host-based access rules: parsed once, asked at each login. Pure but for hba_load's file.
+/* hba.h: host-based access rules: parsed once, asked at each login. Pure.
  *
  * Evaluation follows PostgreSQL's first match, with one relaxation: a password rule that cannot
  * serve the user's kind of secret passes on to further password rules only (spec/auth.md 4.5).
