@@ -62,7 +62,8 @@
     /* the descriptor -> listener */                                                               \
     X(LISTENER_READY, F_U(unused))                                                                 \
     X(DAEMON_SHUTDOWN, F_U(unused))                                                                \
-    X(DERIVED_KEYS,   F_U(result))
+    /* helper -> session; right: the password was (when it was to be compared) */                    \
+    X(DERIVED_KEYS,   F_U(right))
 /* clang-format on */
 
 enum message_kind {

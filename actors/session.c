@@ -36,8 +36,8 @@ const char *session_state_word(const struct session *s)
 #define ENDS  TO(CLOSED)
 static const uint32_t may_go[SESSION_PHASE_COUNT] = {
     [SESSION_START] = TO(AUTH) | TO(DERIVING) | TO(LOGIN) | TO(ADMIN) | TO(CANCEL) | ENDS,
-    [SESSION_AUTH] = TO(LOGIN) | TO(ADMIN) | ENDS,
-    [SESSION_DERIVING] = TO(AUTH) | ENDS,
+    [SESSION_AUTH] = TO(DERIVING) | TO(LOGIN) | TO(ADMIN) | ENDS,
+    [SESSION_DERIVING] = TO(AUTH) | TO(LOGIN) | ENDS,
     [SESSION_LOGIN] = TO(IDLE) | ENDS,
     [SESSION_IDLE] = TO(WAITING) | TO(BOUND) | ENDS,
     [SESSION_WAITING] = TO(BOUND) | ENDS,

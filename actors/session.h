@@ -7,7 +7,7 @@
  * Phases:
  *   START     the first packet (SSLRequest, CancelRequest, StartupMessage)
  *   AUTH      a password or SASL message
- *   DERIVING  a helper thread makes the verifier of a plain password
+ *   DERIVING  a helper thread makes keys of a password
  *   LOGIN     the pool, for the server's parameters
  *   IDLE      a client message; holds no backend
  *   WAITING   the pool's queue

@@ -3,13 +3,10 @@
 #include "actors/session_login.h"
 
 #include "runtime/log.h"
-#include "runtime/offload.h"
 
 #include <openssl/mem.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-enum { SCRAM_ITERATIONS = 4096, AD_HOC_SALT = 16 };
 
 static const char wrong_password[] =
     "Authentication failed. Please check your username and password.";
@@ -60,74 +57,15 @@ static void ask_scram(struct worker *w, struct session *s)
     put(w, s, &out);
 }
 
-/* --- a verifier for a plain password, made once --- */
-
-struct derivation {
-    struct pool_shared *shared;
-    actor_id session;
-    char *password;
-    struct scram_verifier verifier;
-};
-
-static void derive(void *argument)
-{
-    struct derivation *d = argument;
-    uint8_t salt[AD_HOC_SALT];
-
-    random_secret(salt, sizeof salt);
-    scram_verifier_derive(&d->verifier, d->password, salt, sizeof salt, SCRAM_ITERATIONS);
-}
-
-static void derive_and_tell(struct coroutine *co, void *argument)
-{
-    struct derivation *d = argument;
-
-    bool derived = offload_run(co->worker, derive, d) == 0;
-    pthread_mutex_lock(&d->shared->lock);
-    /* Whoever came first wins: all exchanges share one salt. The secret may be a new one by now. */
-    if (derived && !d->shared->verifier_known && d->shared->secret != NULL &&
-        strcmp(d->shared->secret, d->password) == 0) {
-        d->shared->verifier = d->verifier;
-        d->shared->verifier_known = true;
-    }
-    pthread_mutex_unlock(&d->shared->lock);
-    actor_tell(co->worker, d->session, MESSAGE(DERIVED_KEYS, .result = 0));
-    OPENSSL_cleanse(d->password, strlen(d->password));
-    free(d->password);
-    free(d);
-}
-
-void session_on_derived(struct worker *w, struct session *s, struct message *m)
-{
-    (void)m;
-    if (s->phase != SESSION_DERIVING)
-        return;
-    pthread_mutex_lock(&s->shared->lock);
-    bool known = s->shared->verifier_known;
-    pthread_mutex_unlock(&s->shared->lock);
-    if (known)
-        ask_scram(w, s);
-    else /* the secret was changed under this login */
-        session_fatal(w, s, "28P01", wrong_password, false);
-}
-
 static void start_scram(struct worker *w, struct session *s, const char *secret)
 {
     pthread_mutex_lock(&s->shared->lock);
     bool known = s->shared->verifier_known;
     pthread_mutex_unlock(&s->shared->lock);
-    if (known) {
+    if (known)
         ask_scram(w, s);
-        return;
-    }
-    struct derivation *d = calloc(1, sizeof *d);
-    INVARIANT(d != NULL);
-    d->shared = s->shared;
-    d->session = actor_id_of(&s->actor);
-    d->password = strdup(secret);
-    INVARIANT(d->password != NULL);
-    session_go(s, SESSION_DERIVING);
-    worker_spawn(w, derive_and_tell, d);
+    else
+        session_derive_verifier(w, s, secret);
 }
 
 /* --- choosing --- */
@@ -193,8 +131,8 @@ static void refuse_password(struct worker *w, struct session *s)
     char text[256];
 
     if (!s->login->admin) {
-        log_error("[%s@%s] MD5 authentication failed from %s", session_user(s), session_database(s),
-                  session_address(s));
+        log_error("[%s@%s] %s authentication failed from %s", session_user(s), session_database(s),
+                  s->login->step == AUTH_MD5 ? "MD5" : "password", session_address(s));
         session_fatal(w, s, "28P01", wrong_password, false);
         return;
     }
@@ -215,26 +153,56 @@ static bool on_md5(struct worker *w, struct session *s, struct cursor *body)
     return false;
 }
 
+/* The password itself came. A SCRAM secret takes a helper thread to compare with. */
 static bool on_clear(struct worker *w, struct session *s, struct cursor *body)
 {
     struct bytes given = cursor_string(body);
     struct pool_shared *shared = s->shared;
+    char *password = (char *)given.at; /* of our own input; ends with a NUL */
     char md5[MD5_TEXT + 1];
     bool right = false;
 
-    if (!body->bad) {
-        pthread_mutex_lock(&shared->lock);
-        if (shared->secret_kind == SECRET_PLAIN)
-            right = secret_equal(given.at, given.len, shared->secret, strlen(shared->secret));
-        if (shared->secret_kind == SECRET_MD5) {
-            md5_stored(md5, (const char *)given.at, session_user(s));
-            right = secret_equal(md5, MD5_TEXT, shared->secret, strlen(shared->secret));
-        }
-        pthread_mutex_unlock(&shared->lock);
-    }
-    if (!right)
+    if (body->bad) {
         refuse_password(w, s);
+        return false;
+    }
+    pthread_mutex_lock(&shared->lock);
+    enum secret_kind kind = shared->secret_kind;
+    if (kind == SECRET_PLAIN)
+        right = secret_equal(password, given.len, shared->secret, strlen(shared->secret));
+    if (kind == SECRET_MD5) {
+        md5_stored(md5, password, session_user(s));
+        right = secret_equal(md5, MD5_TEXT, shared->secret, strlen(shared->secret));
+    }
+    if (kind == SECRET_SCRAM)
+        s->login->scram.verifier = shared->verifier;
+    pthread_mutex_unlock(&shared->lock);
+    if (kind == SECRET_SCRAM)
+        session_derive_check(w, s, password);
+    else if (!right)
+        refuse_password(w, s);
+    OPENSSL_cleanse(password, given.len);
     return right;
+}
+
+bool session_auth_derived(struct worker *w, struct session *s, const struct message *m)
+{
+    if (s->phase != SESSION_DERIVING)
+        return false;
+    if (s->login->step == AUTH_CLEAR) {
+        if (message_get_DERIVED_KEYS(m).right)
+            return true;
+        refuse_password(w, s);
+        return false;
+    }
+    pthread_mutex_lock(&s->shared->lock);
+    bool known = s->shared->verifier_known;
+    pthread_mutex_unlock(&s->shared->lock);
+    if (known)
+        ask_scram(w, s);
+    else /* the secret was changed under this login */
+        session_fatal(w, s, "28P01", wrong_password, false);
+    return false;
 }
 
 static void scram_failed(struct worker *w, struct session *s, const char *stage, const char *reason,
@@ -272,22 +240,23 @@ static bool on_scram_first(struct worker *w, struct session *s, struct cursor *b
     return false;
 }
 
-/* A right proof reveals the ClientKey, with which the pooler logs in as this user. */
-static void promote(struct session *s)
+bool session_auth_promote(struct pool_shared *shared, const struct scram_verifier *verifier,
+                          const uint8_t client_key[SCRAM_KEY])
 {
-    struct pool_shared *shared = s->shared;
-
     pthread_mutex_lock(&shared->lock);
-    bool promoted = shared->material == MATERIAL_PENDING;
+    bool same = shared->verifier_known && secret_equal(shared->verifier.stored_key, SCRAM_KEY,
+                                                       verifier->stored_key, SCRAM_KEY);
+    bool promoted = same && shared->material == MATERIAL_PENDING;
     if (promoted) {
         shared->material = MATERIAL_KEYS;
-        memcpy(shared->client_key, s->login->scram.client_key, SCRAM_KEY);
-        memcpy(shared->server_key, s->login->scram.verifier.server_key, SCRAM_KEY);
+        memcpy(shared->client_key, client_key, SCRAM_KEY);
+        memcpy(shared->server_key, verifier->server_key, SCRAM_KEY);
     }
     pthread_mutex_unlock(&shared->lock);
     if (promoted)
-        log_info("[%s@%s] static passthrough: ClientKey stored after SCRAM auth", session_user(s),
-                 session_database(s));
+        log_info("[%s@%s] static passthrough: ClientKey stored after SCRAM auth", shared->user,
+                 shared->database);
+    return same;
 }
 
 static bool on_scram_final(struct worker *w, struct session *s, struct cursor *body)
@@ -310,7 +279,7 @@ static bool on_scram_final(struct worker *w, struct session *s, struct cursor *b
                      "error.");
         return false;
     }
-    promote(s);
+    (void)session_auth_promote(s->shared, &s->login->scram.verifier, s->login->scram.client_key);
     writer_init(&out);
     write_authentication(&out, 12, final, strlen(final));
     put(w, s, &out);

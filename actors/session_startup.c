@@ -458,3 +458,9 @@ void session_on_startup_input(struct worker *w, struct session *s)
             return;
     } while (session_input_len(s) != before);
 }
+
+void session_on_derived(struct worker *w, struct session *s, struct message *m)
+{
+    if (session_auth_derived(w, s, m))
+        authenticated(w, s);
+}

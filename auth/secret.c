@@ -85,6 +85,23 @@ void scram_verifier_derive(struct scram_verifier *out, const char *password, con
     OPENSSL_cleanse(client_key, sizeof(client_key));
 }
 
+bool scram_verifier_matches(const struct scram_verifier *verifier, const char *password,
+                            uint8_t client_key[SCRAM_KEY])
+{
+    uint8_t salted[SCRAM_KEY];
+    uint8_t stored_key[SCRAM_KEY];
+
+    scram_salted_password(salted, password, verifier->salt, verifier->salt_len,
+                          verifier->iterations);
+    scram_derive_key(client_key, salted, "Client Key");
+    scram_stored_key(stored_key, client_key);
+    OPENSSL_cleanse(salted, sizeof(salted));
+    bool right = secret_equal(stored_key, SCRAM_KEY, verifier->stored_key, SCRAM_KEY);
+    if (!right)
+        OPENSSL_cleanse(client_key, SCRAM_KEY);
+    return right;
+}
+
 static void md5_text(char *out, const void *a, size_t a_len, const void *b, size_t b_len)
 {
     static const char digits[] = "0123456789abcdef";

@@ -29,6 +29,10 @@ MUST_CHECK int scram_verifier_parse(struct scram_verifier *out, const char *stor
  * thread). */
 void scram_verifier_derive(struct scram_verifier *out, const char *password, const uint8_t *salt,
                            size_t salt_len, uint32_t iterations);
+/* Is this the password behind the verifier? As slow. If so, client_key is what a right proof would
+ * have revealed; else it is wiped. */
+bool scram_verifier_matches(const struct scram_verifier *verifier, const char *password,
+                            uint8_t client_key[SCRAM_KEY]);
 
 /* "md5" + hex(MD5(password || user)); out has MD5_TEXT + 1 bytes. */
 void md5_stored(char *out, const char *password, const char *user);

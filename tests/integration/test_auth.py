@@ -207,6 +207,69 @@ def test_plain_text_secret_without_trust_never_accepts_a_wrong_password(doorman,
     assert refusal.value.error["C"] == "28P01"
 
 
+@pytest.mark.parametrize("rule, asked", [
+    # What each rule asks for (3 password, 5 MD5, 10 SASL; None: refused) by the kind of secret.
+    ("md5", {"md5_user": 5, "plain_user": 5, "scram_user": 10}),
+    ("scram-sha-256", {"md5_user": None, "plain_user": 10, "scram_user": 10}),
+    ("password", {"md5_user": 3, "plain_user": 3, "scram_user": 3}),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_rule_and_kind_of_secret_decide_what_is_asked(doorman, postgres, rule, asked):
+    users = [{"username": name, "pool_size": 2,
+              "password": PASSWORDS[name] if name == "plain_user" else postgres.verifier(name)}
+             for name in asked]
+    pooler = doorman(pools={"app": pool(postgres, users)},
+                     general={"pg_hba": "host all all 127.0.0.1/32 %s\n" % rule})
+    for user, code in asked.items():
+        if code is None:
+            with pytest.raises(wire.LoginFailed) as refusal:
+                pooler.client("app", user, PASSWORDS[user])
+            assert refusal.value.error["C"] == "28000"
+            continue
+        for wrong in ("wrong", PASSWORDS[user] + " ", postgres.verifier(user)):
+            with pytest.raises(wire.LoginFailed) as refusal:
+                pooler.client("app", user, wrong)
+            assert refusal.value.error["C"] == "28P01", (user, wrong)
+        for _ in range(2):
+            with pooler.wire() as client:
+                client.send(wire.startup(user, "app"))
+                challenge = client.receive()
+                assert int.from_bytes(challenge.body[:4], "big") == code, user
+                login = wire.Login(user, PASSWORDS[user])
+                client.send(login.answer(challenge))
+                if code == 10:
+                    client.send(login.answer(client.receive()))
+                client.until_ready()
+                assert client.value("SELECT current_user") == user
+
+
+def test_password_without_its_end_is_refused(every_secret):
+    pooler = every_secret("host all all 127.0.0.1/32 password\n")
+    for user in ("scram_user", "md5_user"):
+        with pooler.wire() as client:
+            client.send(wire.startup(user, "app"))
+            assert client.receive().body[:4] == b"\0\0\0\3"
+            client.send(wire.message("p", PASSWORDS[user].encode()))
+            error, = wire.errors(client.wait_closed())
+            assert error["C"] == "28P01"
+
+
+def test_client_that_leaves_while_its_password_is_checked(every_secret):
+    """Many at once, half of them gone before the answer: the rest get in all the same."""
+    pooler = every_secret("host all all 127.0.0.1/32 password\n")
+    clients = [pooler.wire() for _ in range(16)]
+    for client in clients:
+        client.send(wire.startup("scram_user", "app"))
+    for i, client in enumerate(clients):
+        client.receive()
+        client.send(wire.message("p", wire.cstring(PASSWORDS["scram_user"])))
+        if i % 2:
+            client.reset()
+    for client in clients[::2]:
+        client.until_ready()
+        assert client.value("SELECT current_user") == "scram_user"
+        client.close()
+
+
 @pytest.mark.parametrize("database", ["pgdoorman", "pgbouncer"])
 def test_admin_console_asks_for_md5(every_secret, database):
     pooler = every_secret()

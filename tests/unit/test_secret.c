@@ -150,6 +150,31 @@ TEST(verifier_parse_decodes_what_derive_makes)
     CHECK(!secret_equal("ab", 2, "abc", 3));
 }
 
+TEST(verifier_matches_its_password_alone)
+{
+    static const struct {
+        const char *password;
+        bool right;
+    } rows[] = {
+        {"wonderland", true},           {"wonderlan", false}, {"wonderland ", false}, {"", false},
+        {"WONDERLAND", false}, /* the secret itself is no password */
+        {"SCRAM-SHA-256$4096:", false},
+    };
+    struct scram_verifier v;
+    uint8_t stored_key[SCRAM_KEY];
+    uint8_t client_key[SCRAM_KEY];
+    static const uint8_t wiped[SCRAM_KEY];
+
+    scram_verifier_derive(&v, "wonderland", salt, sizeof(salt), 4096);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        EQ(scram_verifier_matches(&v, rows[i].password, client_key), rows[i].right, "%s",
+           rows[i].password);
+        scram_stored_key(stored_key, client_key);
+        EQ(memcmp(stored_key, v.stored_key, SCRAM_KEY) == 0, rows[i].right, "%s", rows[i].password);
+        EQ(memcmp(client_key, wiped, SCRAM_KEY) == 0, !rows[i].right, "%s", rows[i].password);
+    }
+}
+
 TEST(verifier_password_is_prepared)
 {
     check_verifier("\xe2\x85\xa8", 4096, "ETEOBbSfU73I+q7TIov5KguIRgNPW5j0GA77gzkl3YY=", NULL);
