@@ -31,7 +31,7 @@ DEBIAN_PACKAGES = [
     "gcc", "libc6-dev", "clang", "clang-format", "libclang-rt-14-dev", "llvm", "ninja-build",
     "python3", "liburing-dev", "android-libboringssl-dev", "libfyaml-dev", "libmsgpack-dev",
     "postgresql", "postgresql-contrib", "pgbouncer", "python3-pytest", "python3-psycopg2",
-    "python3-asyncpg", "python3-matplotlib",
+    "python3-asyncpg", "python3-matplotlib", "python3-yaml",
 ]
 
 # What each library must be able to do, the package that brings it, and how to link it.
