@@ -5,6 +5,7 @@
 #include "actors/pool.h"
 #include "proto/messages.h"
 #include "runtime/log.h"
+#include "runtime/world.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -108,7 +109,7 @@ static void on_close(struct worker *w, struct backend *b, struct message *m)
     if (conn_is_open(&b->conn)) {
         /* Tried once, without waiting: a courtesy. */
         if (!b->broken && ledger_empty(&b->ledger))
-            (void)!send(b->conn.fd, terminate, sizeof terminate, MSG_DONTWAIT | MSG_NOSIGNAL);
+            (void)!io_send(b->conn.fd, terminate, sizeof terminate);
         conn_close_wait(w, &b->conn);
     }
     actor_tell(w, b->pool, MESSAGE(POOL_GONE, .backend = actor_id_of(&b->actor)));

@@ -3,6 +3,7 @@
 
 #include "runtime/log.h"
 #include "runtime/offload.h"
+#include "runtime/world.h"
 
 #include <errno.h>
 #include <openssl/mem.h>
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 /* What one login knows. */
 struct login {
@@ -447,10 +447,10 @@ bool backend_send_cancel(struct worker *w, const struct sockaddr_storage *addres
         return false;
     writer_init_fixed(&out, storage, sizeof storage);
     write_cancel(&out, (uint32_t)pid, key, key_len);
-    bool sent = !out.failed && send(fd, out.at, out.len, MSG_NOSIGNAL) == (ssize_t)out.len;
+    bool sent = !out.failed && io_send(fd, out.at, out.len) == (ssize_t)out.len;
     /* The server closes it when the signal was sent: only then is "sent" "delivered". */
     if (sent)
         io_wait_fd(w, fd, POLLIN, deadline_us);
-    close(fd);
+    io_close(fd);
     return sent;
 }

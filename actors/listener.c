@@ -3,13 +3,13 @@
 
 #include "actors/session.h"
 #include "runtime/log.h"
+#include "runtime/world.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { ACCEPT_BATCH = 64, PAUSE_US = 10000, COMPLAIN_US = 5000000 };
 
@@ -83,8 +83,8 @@ static bool turned_away(const struct listener *l, int fd, const struct sockaddr_
         return false;
     address_text(peer, from, sizeof from);
     log_warn("Rejecting connection from %s: pooler shutting down", from);
-    shutdown(fd, SHUT_RDWR);
-    close(fd);
+    io_shutdown(fd, SHUT_RDWR);
+    io_close(fd);
     return true;
 }
 
@@ -143,7 +143,7 @@ static bool accept_clients(struct worker *w, struct listener *l)
     for (int i = 0; i < ACCEPT_BATCH; i++) {
         struct sockaddr_storage peer = {0};
         socklen_t len = sizeof peer;
-        int fd = accept4(l->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = io_accept(l->fd, (struct sockaddr *)&peer, &len);
 
         if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             return true;
@@ -223,7 +223,7 @@ void listener_end(struct listener *l)
 {
     if (l == NULL || l->fd < 0)
         return;
-    close(l->fd);
+    io_close(l->fd);
     l->fd = -1;
     if (l->local)
         listener_remove_file(l);

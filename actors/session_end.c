@@ -3,6 +3,7 @@
 #include "actors/session.h"
 
 #include "runtime/log.h"
+#include "runtime/world.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -92,8 +93,8 @@ static void half_close(struct worker *w, struct session *s)
 
     (void)w;
     s->client = CLIENT_LINGERS;
-    setsockopt(s->conn.fd, SOL_SOCKET, SO_LINGER, &off, sizeof off);
-    shutdown(s->conn.fd, SHUT_WR);
+    io_set_option(s->conn.fd, SOL_SOCKET, SO_LINGER, &off, sizeof off);
+    io_shutdown(s->conn.fd, SHUT_WR);
 }
 
 static void log_end(struct worker *w, const struct session *s)

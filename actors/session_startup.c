@@ -5,6 +5,7 @@
 #include "actors/session_login.h"
 #include "actors/version.h"
 #include "runtime/log.h"
+#include "runtime/world.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -393,9 +394,9 @@ static void on_cancel_request(struct worker *w, struct session *s, const struct 
         return;
     }
     /* libpq reports a reset as a failed cancellation: close in the ordinary way. */
-    setsockopt(s->conn.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    io_set_option(s->conn.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     if ((s->flags & SESSION_LOCAL) == 0)
-        setsockopt(s->conn.fd, IPPROTO_TCP, TCP_NODELAY, &off, sizeof off);
+        io_set_option(s->conn.fd, IPPROTO_TCP, TCP_NODELAY, &off, sizeof off);
     atomic_fetch_add(&app.connections_cancel, 1);
     char address[64];
     address_text(&s->login->peer, address, sizeof address);

@@ -2,6 +2,7 @@
 #include "actors/app.h"
 
 #include "runtime/log.h"
+#include "runtime/world.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -17,7 +18,7 @@ static void set(int fd, int level, int option, const char *name, uint64_t value)
 {
     int number = as_int(value);
 
-    if (setsockopt(fd, level, option, &number, sizeof number) != 0)
+    if (io_set_option(fd, level, option, &number, sizeof number) != 0)
         log_warn("Failed to set socket option %s to %d: %s", name, number, strerror(errno));
 }
 
@@ -25,7 +26,7 @@ static void set_linger(int fd, uint64_t seconds)
 {
     struct linger linger = {.l_onoff = 1, .l_linger = as_int(seconds)};
 
-    if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) != 0)
+    if (io_set_option(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) != 0)
         log_warn("Failed to set socket option SO_LINGER: %s", strerror(errno));
 }
 

@@ -1,6 +1,7 @@
 #include "actors/statement_internal.h"
 
-#include <openssl/rand.h>
+#include "runtime/worker.h"
+
 #include <pthread.h>
 
 static uint64_t process_key[2];
@@ -74,7 +75,7 @@ uint64_t statement_siphash(const uint64_t key[2], struct bytes text)
 
 static void draw_process_key(void)
 {
-    INVARIANT(RAND_bytes((uint8_t *)process_key, sizeof process_key) == 1);
+    random_secret(process_key, sizeof process_key);
 }
 
 uint64_t statement_hash(struct bytes text)

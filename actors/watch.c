@@ -2,6 +2,7 @@
 #include "actors/app.h"
 
 #include "runtime/log.h"
+#include "runtime/world.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -14,6 +15,11 @@ enum { WATCH_EVENTS = 64 };
 static int watch_epoll = -1;
 static int watch_end = -1;
 static pthread_t watch_thread;
+
+static void hung_up(actor_id backend)
+{
+    actor_tell(NULL, backend, MESSAGE(BACKEND_HANGUP, .backend = backend));
+}
 
 /* Identities are never 0, which is left for the end of the thread. */
 static void *watch_main(void *nothing)
@@ -29,7 +35,7 @@ static void *watch_main(void *nothing)
 
             if (backend == 0)
                 return NULL;
-            actor_tell(NULL, backend, MESSAGE(BACKEND_HANGUP, .backend = backend));
+            hung_up(backend);
         }
         if (count < 0 && errno != EINTR) {
             log_error("the watch over idle backends has ended: %s", strerror(errno));
@@ -98,6 +104,10 @@ void watch_hangup(int fd, actor_id backend)
 {
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.u64 = backend};
 
+    if (world_simulated != NULL) {
+        world_simulated->watch(fd, backend, hung_up);
+        return;
+    }
     if (epoll_ctl(watch_epoll, EPOLL_CTL_ADD, fd, &event) != 0)
         log_warn("an idle backend cannot be watched (%s): its end is noticed at its next use only",
                  strerror(errno));

@@ -21,7 +21,9 @@ struct type_slot {
 static struct type_slot slots[ACTOR_TYPES_MAX];
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 
-enum { BATCH = 64, DEPTH_MAX = 4 };
+enum { DEPTH_MAX = 4 };
+
+unsigned actor_batch = 64;
 
 void actor_type_register(const struct actor_type *type)
 {
@@ -251,7 +253,7 @@ void actor_run_message(struct worker *w, struct actor *a, struct message *m)
 
 void actor_run(struct worker *w, struct actor *a)
 {
-    for (int i = 0; i < BATCH; i++) {
+    for (unsigned i = 0; i < actor_batch; i++) {
         struct message *m = mailbox_pop(&a->box);
 
         if (m == NULL) {

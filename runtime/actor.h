@@ -117,6 +117,8 @@ uint32_t actor_count(const struct actor_type *type);
 /* --- for the runtime --- */
 /* Runs one message in the hands of the caller, who has claimed the actor. */
 void actor_run_message(struct worker *w, struct actor *a, struct message *m);
+/* How many messages an actor handles before others have their turn. */
+extern unsigned actor_batch;
 /* Drains the mailbox (bounded), then parks; reschedules when there is more. */
 void actor_run(struct worker *w, struct actor *a);
 /* After an inline run: parks, or schedules when messages came meanwhile. */

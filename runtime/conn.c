@@ -1,10 +1,10 @@
 /* The life of a connection: opening, arming, giving away, closing. */
 #include "runtime/io.h"
+#include "runtime/world.h"
 
 #include <errno.h>
 
 #include <stdlib.h>
-#include <unistd.h>
 
 /* Each life of a connection has an even number of its own, the time after it the odd one above; so
  * a late event does not take a later life for its own, not even when the actor's memory was cleared
@@ -95,7 +95,7 @@ void conn_closed(struct worker *w, struct conn *c)
 {
     conn_drop_output(w, c);
     w->engine->forget(w, c);
-    close(c->fd);
+    io_close(c->fd);
     c->fd = -1;
     conn_flags_change(c, 0, UINT16_MAX);
     atomic_fetch_add_explicit(&c->epoch, 1, memory_order_relaxed);
@@ -116,14 +116,14 @@ bool conn_close(struct worker *w, struct conn *c)
     }
     conn_flags_change(c, CONN_CLOSING, 0);
     /* Ends operations in flight on whatever ring they are. */
-    shutdown(c->fd, SHUT_RDWR);
+    io_shutdown(c->fd, SHUT_RDWR);
     return false;
 }
 
 int conn_peek(const struct conn *c)
 {
     uint8_t byte;
-    ssize_t got = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    ssize_t got = io_peek(c->fd, &byte);
 
     if (got > 0)
         return byte;

@@ -1,10 +1,10 @@
 /* Waits of coroutines on plain descriptors. */
 #include "runtime/io.h"
+#include "runtime/world.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <unistd.h>
 
 static void fd_ready(struct worker *w, struct io_poll *poll, int result)
 {
@@ -29,28 +29,23 @@ int io_wait_fd(struct worker *w, int fd, uint32_t events, uint64_t deadline_us)
 int io_connect(struct worker *w, const struct sockaddr *address, socklen_t len,
                uint64_t deadline_us)
 {
-    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = io_socket(address->sa_family);
 
     if (fd < 0)
         return -errno;
-    int error = connect(fd, address, len) == 0 ? 0 : errno;
+    int error = io_connect_begin(fd, address, len) == 0 ? 0 : errno;
     /* A Unix socket's backlog may be full: EAGAIN, and nothing to wait for but time. */
     while (error == EAGAIN && (deadline_us == 0 || clock_us() + 2000 < deadline_us)) {
         wait_sleep(w, 2000);
-        error = connect(fd, address, len) == 0 ? 0 : errno;
+        error = io_connect_begin(fd, address, len) == 0 ? 0 : errno;
     }
     if (error == EINPROGRESS) {
         int events = io_wait_fd(w, fd, POLLOUT, deadline_us);
-        socklen_t size = sizeof error;
 
-        error = 0;
-        if (events < 0)
-            error = -events;
-        else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
-            error = errno;
+        error = events < 0 ? -events : io_connect_error(fd);
     }
     if (error != 0) {
-        close(fd);
+        io_close(fd);
         return -error;
     }
     return fd;

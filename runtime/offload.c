@@ -1,6 +1,7 @@
 #include "runtime/offload.h"
 
 #include "runtime/worker.h"
+#include "runtime/world.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -142,10 +143,21 @@ static int thread_add(void)
     return 0;
 }
 
+/* In place of a thread. */
+static void job_run(void *argument)
+{
+    struct job *job = argument;
+
+    job->run(job->argument);
+    worker_post(job->worker, &job->post);
+}
+
 static int job_submit(struct job *job)
 {
     int result = 0;
 
+    if (world_simulated != NULL)
+        return world_simulated->help(job_run, job);
     pthread_mutex_lock(&lock);
     if (queued >= idle && threads < threads_limit)
         thread_add();

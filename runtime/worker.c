@@ -3,6 +3,7 @@
 
 #include "runtime/io.h"
 #include "runtime/log.h"
+#include "runtime/world.h"
 
 #include <errno.h>
 #include <openssl/rand.h>
@@ -31,6 +32,8 @@ uint64_t clock_us(void)
 {
     struct timespec now;
 
+    if (UNLIKELY(world_simulated != NULL))
+        return world_simulated->clock_us();
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
 }
@@ -50,7 +53,10 @@ uint64_t random_u64(struct worker *w)
 
 void random_secret(void *out, size_t len)
 {
-    INVARIANT(RAND_bytes(out, len) == 1);
+    if (UNLIKELY(world_simulated != NULL))
+        world_simulated->random(out, len);
+    else
+        INVARIANT(RAND_bytes(out, len) == 1);
 }
 
 const char *runtime_engine_name(void)
@@ -318,30 +324,94 @@ static uint64_t trim_stacks(struct worker *w)
     return UINT64_MAX;
 }
 
+static void turn_begin(struct worker *w)
+{
+    w->counters.loops++;
+    w->now_us = clock_us();
+    timer_run(&w->timers, w, w->now_us);
+    run_posts(w);
+}
+
+/* How long its engine may wait; 0: not at all. */
+static uint64_t turn_end(struct worker *w, bool busy)
+{
+    if (!busy && nothing_to_do(w))
+        busy = steal(w);
+    uint64_t until = timer_next_us(&w->timers);
+    if (busy || !nothing_to_do(w))
+        return 0;
+    until = MIN(until, trim_stacks(w));
+    /* Release: who finds it asleep finds its engine made. */
+    atomic_store_explicit(&w->asleep, true, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst); /* pairs with the one in wake() */
+    return nothing_to_do(w) ? until : 0;
+}
+
 static void loop(struct worker *w)
 {
     while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
-        w->counters.loops++;
-        w->now_us = clock_us();
-        timer_run(&w->timers, w, w->now_us);
-        run_posts(w);
+        turn_begin(w);
         bool busy = run_resumed(w);
         busy |= run_scheduled(w);
-        if (!busy && nothing_to_do(w))
-            busy = steal(w);
-        uint64_t until = timer_next_us(&w->timers);
-        if (busy || !nothing_to_do(w)) {
-            until = 0;
-        } else {
-            until = MIN(until, trim_stacks(w));
-            /* Release: who finds it asleep finds its engine made. */
-            atomic_store_explicit(&w->asleep, true, memory_order_release);
-            atomic_thread_fence(memory_order_seq_cst); /* pairs with the one in wake() */
-            if (!nothing_to_do(w))
-                until = 0;
-        }
-        engine->turn(w, until);
+        engine->turn(w, turn_end(w, busy));
     }
+}
+
+/* --- the loop in steps, for a simulation --- */
+
+void worker_adopt(struct worker *w)
+{
+    self = w;
+}
+
+/* As in run_resumed(): what is resumed meanwhile waits for the next turn. */
+static void step_resume(struct worker *w, struct worker_progress *p)
+{
+    struct coroutine *co = p->resume;
+
+    p->resume = co->next;
+    p->busy = true;
+    coroutine_resume(w, co);
+}
+
+static void step_scheduled(struct worker *w, struct worker_progress *p)
+{
+    struct actor *a = queue_take(w);
+
+    p->left--;
+    p->busy = true;
+    if (a != NULL)
+        actor_run(w, a);
+    else
+        p->left = 0;
+}
+
+bool worker_step(struct worker *w, struct worker_progress *p)
+{
+    if (!p->begun) {
+        *p = (struct worker_progress){.begun = true};
+        turn_begin(w);
+        p->resume = w->resume_head;
+        w->resume_head = NULL;
+        w->resume_tail = NULL;
+    } else if (p->resume != NULL) {
+        step_resume(w, p);
+    } else if (!p->counted) {
+        p->counted = true;
+        p->left = atomic_load_explicit(&w->queue.count, memory_order_relaxed);
+    } else if (p->left > 0) {
+        step_scheduled(w, p);
+    } else {
+        p->until_us = turn_end(w, p->busy);
+        p->begun = false;
+        return true;
+    }
+    return false;
+}
+
+bool runtime_stopping(void)
+{
+    return atomic_load_explicit(&stopping, memory_order_relaxed);
 }
 
 /* The engine calls this as soon as it no longer waits: wakers may save their system call. */
@@ -452,6 +522,10 @@ static struct worker *worker_new(unsigned index)
 
 static int choose_engine(struct worker *first, const char *wanted, struct failure *why)
 {
+    if (world_simulated != NULL) {
+        engine = world_simulated->engine;
+        return engine->init(first, why);
+    }
     if (strcmp(wanted, "epoll") != 0) {
         engine = &io_uring_engine;
         if (engine->init(first, why) == 0)

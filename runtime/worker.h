@@ -73,7 +73,7 @@ struct worker {
 
 struct runtime_options {
     unsigned workers;
-    const char *engine;        /* "auto", "io_uring", "epoll" */
+    const char *engine;        /* "auto", "io_uring", "epoll"; a simulation brings its own */
     bool pin;                  /* worker n to the n-th usable processor */
     size_t thread_stack_bytes; /* 0: default */
 };
@@ -104,6 +104,22 @@ void random_secret(void *out, size_t len);
 
 /* For the engine: it no longer waits in the kernel. Refreshes the clock. */
 void worker_awake(struct worker *w);
+/* The loop in steps, for a simulation, which has all workers on one thread. One handler, or one bit
+ * of housekeeping; true: now its engine's turn would come, and may wait until until_us (0: not at
+ * all). */
+struct worker_progress {
+    struct coroutine *resume;
+    uint32_t left;
+    bool begun;
+    bool counted;
+    bool busy;
+    uint64_t until_us;
+};
+MUST_CHECK bool worker_step(struct worker *w, struct worker_progress *progress);
+/* The calling thread is this worker from now on; NULL: none. */
+void worker_adopt(struct worker *w);
+/* runtime_stop() was called. */
+bool runtime_stopping(void);
 /* Schedules a claimed or newly non-empty actor. w NULL: outside the workers. */
 void worker_schedule(struct worker *w, struct actor *a);
 /* Runs post on that worker, soon. Any thread. */
