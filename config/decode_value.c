@@ -187,6 +187,7 @@ int decode_setting(struct decoder *d, const struct setting *s, void *base, const
     case SETTING_U16:
     case SETTING_U32:
     case SETTING_U64:
+    case SETTING_MS:
     case SETTING_USIZE: return decode_number(d, s, node, path, at);
     case SETTING_DURATION:
     case SETTING_BYTES: return decode_scaled(d, s, node, path, at);

@@ -184,9 +184,12 @@ const struct setting settings[] = {
         "When a backend is given back: after the transaction, or after the session."),
     POOL(application_name, SETTING_STRING, NULL, 0, RELOAD_POOL,
         "Name under which PostgreSQL shows the connections. Unset: pg_doorman."),
-    POOL(connect_timeout, SETTING_DURATION, NULL, 0, RELOAD_POOL, "As in general, for this pool."),
-    POOL(idle_timeout, SETTING_DURATION, NULL, 0, RELOAD_POOL, "As in general, for this pool."),
-    POOL(server_lifetime, SETTING_DURATION, NULL, 0, RELOAD_POOL, "As in general, for this pool."),
+    POOL(connect_timeout, SETTING_MS, NULL, 0, RELOAD_POOL,
+        "As in general, for this pool; a number of milliseconds."),
+    POOL(idle_timeout, SETTING_MS, NULL, 0, RELOAD_POOL,
+        "As in general, for this pool; a number of milliseconds."),
+    POOL(server_lifetime, SETTING_MS, NULL, 0, RELOAD_POOL,
+        "As in general, for this pool; a number of milliseconds."),
     POOL(cleanup_server_connections, SETTING_BOOL, "true", 0, RELOAD_POOL,
         "Reset what a client left in the session before the next one gets the backend."),
     POOL(log_client_parameter_status_changes, SETTING_BOOL, "false", 0, RELOAD_POOL,
@@ -200,11 +203,11 @@ const struct setting settings[] = {
     POOL(scaling_fast_retries, SETTING_U32, NULL, 0, RELOAD_POOL, "As in general, for this pool."),
     POOL(max_db_connections, SETTING_U32, NULL, 0, RELOAD_POOL,
         "Backends of all users of this pool together. Unset or 0: no cap."),
-    POOL(min_connection_lifetime, SETTING_DURATION, "30s", 0, RELOAD_POOL,
-        "Under the cap, a backend younger than this is not taken from its user."),
+    POOL(min_connection_lifetime, SETTING_MS, "30000", 0, RELOAD_POOL,
+        "Under the cap, a backend younger than this many milliseconds is not taken from its user."),
     POOL(reserve_pool_size, SETTING_U32, "0", 0, RELOAD_POOL, "Backends allowed above the cap."),
-    POOL(reserve_pool_timeout, SETTING_DURATION, "3s", 0, RELOAD_POOL,
-        "Longest wait for room under the cap."),
+    POOL(reserve_pool_timeout, SETTING_MS, "3000", 0, RELOAD_POOL,
+        "Longest wait for room under the cap, in milliseconds."),
     POOL(min_guaranteed_pool_size, SETTING_U32, "0", 0, RELOAD_POOL,
         "Backends per user that others cannot take away."),
     POOL(server_tls_mode, SETTING_STRING, NULL, 0, RELOAD_POOL, "As in general, for this pool."),
@@ -233,7 +236,8 @@ const struct setting settings[] = {
         "Most backends for this user in this pool."),
     USER(min_pool_size, SETTING_U32, NULL, 0, RELOAD_POOL, "Backends kept open at least."),
     USER(pool_mode, SETTING_POOL_MODE, NULL, 0, RELOAD_POOL, "As in the pool, for this user."),
-    USER(server_lifetime, SETTING_DURATION, NULL, 0, RELOAD_POOL, "As in the pool, for this user."),
+    USER(server_lifetime, SETTING_MS, NULL, 0, RELOAD_POOL,
+        "As in the pool, for this user; a number of milliseconds."),
     USER(server_username, SETTING_STRING, NULL, 0, RELOAD_POOL,
         "Role to use in PostgreSQL. Unset: username."),
     USER(server_password, SETTING_STRING, NULL, SETTING_SECRET, RELOAD_POOL,
@@ -342,6 +346,7 @@ const char *setting_type_name(enum setting_type type)
     case SETTING_U16: return "u16";
     case SETTING_U32: return "u32";
     case SETTING_U64: return "u64";
+    case SETTING_MS: return "u64 (milliseconds, without a unit)";
     case SETTING_USIZE: return "usize";
     case SETTING_DURATION:
         return "a duration like '5s', '100ms', '1h', '30m', '1d' or a number in milliseconds";

@@ -24,10 +24,11 @@ enum setting_section {
 enum setting_type {
     SETTING_STRING, /* char *, NULL when unset */
     SETTING_BOOL,   /* bool */
-    SETTING_U16,    /* uint64_t, this and the next four */
+    SETTING_U16,    /* uint64_t, this and the next six */
     SETTING_U32,
     SETTING_U64,
     SETTING_USIZE,
+    SETTING_MS,       /* milliseconds, as a plain number */
     SETTING_DURATION, /* milliseconds */
     SETTING_BYTES,
     SETTING_POOL_MODE, /* char * */

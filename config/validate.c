@@ -157,6 +157,34 @@ static int validate_general_urls(struct validator *v)
     return validate_urls(v, node, "general.", urls);
 }
 
+static bool uses_general_fallback(const struct config *c, const struct setting *own)
+{
+    bool everywhere = c->general.patroni_api_urls.count > 0;
+
+    for (size_t i = 0; i < c->pool_count; i++)
+        if ((everywhere || c->pools[i].patroni_api_urls.count > 0) &&
+            *(uint64_t *)setting_at(own, &c->pools[i]) == SETTING_UNSET)
+            return true;
+    return everywhere && c->pool_count == 0;
+}
+
+/* As in pools; but a zero that no pool makes use of only deserves a warning. */
+static int validate_general_fallback(struct validator *v)
+{
+    static const char *const names[] = {"fallback_cooldown", "patroni_api_timeout",
+                                        "fallback_connect_timeout", "fallback_lifetime"};
+
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        const struct setting *s = setting_find(SECTION_GENERAL, names[i]);
+
+        if (*(uint64_t *)setting_at(s, &v->config->general) == 0 &&
+            uses_general_fallback(v->config, setting_find(SECTION_POOL, names[i])))
+            return refuse(v, node_of(v, "general", names[i], NULL), "general.%s must be > 0",
+                          names[i]);
+    }
+    return 0;
+}
+
 /* What 3.10 lets pass and then stumbles over. */
 static int validate_additions(struct validator *v)
 {
@@ -185,7 +213,8 @@ int config_validate(struct validator *v)
         validate_general_bounds(v, "scaling_max_parallel_creates") != 0 ||
         validate_socket_mode(v) != 0 || validate_hba(v) != 0 || validate_statement_caches(v) != 0 ||
         validate_client_tls(v) != 0 || validate_server_tls(v) != 0 ||
-        validate_general_urls(v) != 0 || validate_additions(v) != 0)
+        validate_general_urls(v) != 0 || validate_general_fallback(v) != 0 ||
+        validate_additions(v) != 0)
         return -1;
     for (size_t i = 0; i < v->config->pool_count; i++)
         if (validate_pool(v, &v->config->pools[i]) != 0)

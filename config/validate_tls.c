@@ -102,7 +102,6 @@ static const struct tree *inherited_node(const struct validator *v, const struct
     return own != NULL ? own : node_of(v, "general", key, NULL);
 }
 
-/* A CA that no mode asks for was never read by 3.10; such a file only deserves a warning. */
 static int check_server_files(struct validator *v, const struct pool_config *pool,
                               const struct server_tls *tls, const char *scope)
 {
@@ -110,12 +109,8 @@ static int check_server_files(struct validator *v, const struct pool_config *poo
 
     if (tls->mode == SERVER_TLS_DISABLE)
         return 0;
-    if (tls->ca_cert != NULL && certificate_bundle_check(tls->ca_cert, &reason) != 0) {
-        const struct tree *node = inherited_node(v, pool, "server_tls_ca_cert");
-        if (tls->mode >= SERVER_TLS_VERIFY_CA)
-            return refuse(v, node, "%s%s", scope, reason.text);
-        note(v->warnings, "%s%s%s", node_place(v, node), scope, reason.text);
-    }
+    if (tls->ca_cert != NULL && certificate_bundle_check(tls->ca_cert, &reason) != 0)
+        return refuse(v, inherited_node(v, pool, "server_tls_ca_cert"), "%s%s", scope, reason.text);
     if (tls->certificate == NULL)
         return 0;
     if (identity_check(tls->certificate, tls->private_key, &reason) != 0)
