@@ -174,6 +174,13 @@ struct pool_row {
     uint64_t avg_query_time;
     uint64_t avg_wait_time;
 
+    uint64_t query_p50; /* these six for POOLS_EXTENDED only */
+    uint64_t query_p95;
+    uint64_t query_p99;
+    uint64_t transaction_p50;
+    uint64_t transaction_p95;
+    uint64_t transaction_p99;
+
     uint64_t pool_prepared_count;
     uint64_t pool_prepared_bytes;
     uint64_t client_prepared_count;

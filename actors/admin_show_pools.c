@@ -47,6 +47,20 @@ void show_pools(struct admin_run *run)
     put_pools(run, columns, COUNT_OF(columns), &c);
 }
 
+static void add_percentiles(struct pool_row *row)
+{
+    struct histogram_view view;
+
+    histogram_recent(&row->shared->times[TIME_QUERY], &view);
+    row->query_p50 = histogram_quantile(&view, 500);
+    row->query_p95 = histogram_quantile(&view, 950);
+    row->query_p99 = histogram_quantile(&view, 990);
+    histogram_recent(&row->shared->times[TIME_TRANSACTION], &view);
+    row->transaction_p50 = histogram_quantile(&view, 500);
+    row->transaction_p95 = histogram_quantile(&view, 950);
+    row->transaction_p99 = histogram_quantile(&view, 990);
+}
+
 void show_pools_extended(struct admin_run *run)
 {
     static const struct column columns[] = {
@@ -64,16 +78,18 @@ void show_pools_extended(struct admin_run *run)
         COLUMN_AS("pool_mode", pool_row, CELL_TEXT, mode),
         COLUMN_AS("bytes_recieved", pool_row, CELL_NUMBER, total_received), /* sic */
         COLUMN_AS("bytes_sent", pool_row, CELL_NUMBER, total_sent),
-        COLUMN_ZERO("query_0.99"),
-        COLUMN_ZERO("transaction_0.99"),
-        COLUMN_ZERO("query_0.95"),
-        COLUMN_ZERO("transaction_0.95"),
-        COLUMN_ZERO("query_0.5"),
-        COLUMN_ZERO("transaction_0.5"),
+        COLUMN_AS("query_0.99", pool_row, CELL_NUMBER, query_p99),
+        COLUMN_AS("transaction_0.99", pool_row, CELL_NUMBER, transaction_p99),
+        COLUMN_AS("query_0.95", pool_row, CELL_NUMBER, query_p95),
+        COLUMN_AS("transaction_0.95", pool_row, CELL_NUMBER, transaction_p95),
+        COLUMN_AS("query_0.5", pool_row, CELL_NUMBER, query_p50),
+        COLUMN_AS("transaction_0.5", pool_row, CELL_NUMBER, transaction_p50),
     };
     struct census c;
 
     census(run, &c);
+    for (size_t i = 0; i < c.pool_count; i++)
+        add_percentiles(&c.pools[i]);
     put_pools(run, columns, COUNT_OF(columns), &c);
 }
 

@@ -5,6 +5,7 @@
 #ifndef ACTORS_APP_H
 #define ACTORS_APP_H
 
+#include "actors/histogram.h"
 #include "actors/messages.h"
 #include "auth/scram.h"
 #include "config/config.h"
@@ -35,6 +36,9 @@ struct pool_counters {
     uint64_t errors;
 } __attribute__((aligned(CACHE_LINE)));
 
+/* What is measured of each pool. */
+enum pool_time { TIME_QUERY, TIME_TRANSACTION, TIME_WAIT, TIME_CONNECT, TIME_KINDS };
+
 enum material_kind { MATERIAL_NONE, MATERIAL_PLAIN, MATERIAL_MD5, MATERIAL_KEYS, MATERIAL_PENDING };
 
 /* One (database, user): what outlives the pool actor, never freed. */
@@ -62,6 +66,12 @@ struct pool_shared {
     struct pool_counters *counters; /* one per worker */
     struct pool_counters previous;  /* at the last tick (admin only) */
     struct pool_counters average;
+    struct histogram times[TIME_KINDS]; /* a shard per worker */
+    uint64_t rolled_activity;           /* of the counters, at the last roll (daemon only) */
+    uint32_t quiet_rolls;
+    /* Of the transactions in the window, as of the last roll: for decisions on the way. */
+    _Atomic uint64_t transaction_p95_us;
+    _Atomic uint64_t transaction_p99_us;
 };
 
 struct app {
@@ -132,6 +142,13 @@ static inline struct pool_counters *counters_of(struct worker *w, struct pool_sh
 {
     return &shared->counters[w->index];
 }
+static inline void time_record(struct worker *w, struct pool_shared *shared, enum pool_time what,
+                               uint64_t us)
+{
+    histogram_record(&shared->times[what], w->index, us);
+}
+/* Ends a slot of every pool's windows: every HISTOGRAM_SLOT_US, by the daemon. */
+void times_roll(void);
 /* All workers' shards together; they go on counting meanwhile. */
 struct pool_counters pool_counters_sum(const struct pool_shared *shared);
 

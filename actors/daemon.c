@@ -128,6 +128,10 @@ static void beat(struct worker *w, struct root *r)
     end_overdue_logins(w);
     if (w->now_us >= r->retain_at_us)
         keep_house(w, r);
+    if (w->now_us >= r->roll_at_us) {
+        times_roll();
+        r->roll_at_us = w->now_us + HISTOGRAM_SLOT_US;
+    }
     if (w->now_us >= r->statistics_at_us) {
         statistics_log(STATISTICS_US);
         r->statistics_at_us = w->now_us + STATISTICS_US;

@@ -10,6 +10,7 @@ struct root {
     uint64_t drain_told_us;     /* when pools were last told */
     uint64_t retain_at_us;
     uint64_t statistics_at_us;
+    uint64_t roll_at_us;
     uint64_t shutdown_timeout_ms; /* these three are fixed at start */
     uint64_t retain_period_ms;
     uint32_t retain_max;

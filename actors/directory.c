@@ -56,6 +56,8 @@ static struct pool_shared *shared_new(const char *database, const char *user)
     };
     INVARIANT(shared->database != NULL && shared->user != NULL && shared->counters != NULL);
     memset(shared->counters, 0, counters_bytes);
+    for (int i = 0; i < TIME_KINDS; i++)
+        histogram_init(&shared->times[i], runtime_workers());
     return shared;
 }
 

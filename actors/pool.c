@@ -482,6 +482,7 @@ static void on_ready(struct worker *w, struct pool *p, struct message *m)
     if (b->state == BACKEND_LOGIN) {
         p->failures = 0;
         p->retry_us = 0;
+        time_record(w, p->shared, TIME_CONNECT, elapsed_us(w, b->created_us));
         adopt_parameters(p, b);
     }
     make_idle(w, p, b);

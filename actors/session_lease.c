@@ -21,6 +21,7 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
     s->wait_max_us = MAX(s->wait_max_us, waited_us);
     COUNT(counters->waits, 1);
     COUNT(counters->wait_us, waited_us);
+    time_record(w, s->shared, TIME_WAIT, waited_us);
     s->flags &= (uint16_t) ~(SESSION_COPY_IN | SESSION_SKIP_TO_SYNC | SESSION_FLUSHED |
                              SESSION_BAD_BACKEND | SESSION_REMAP | SESSION_FATAL_SEEN |
                              SESSION_SERVER_PAUSED | SESSION_CLIENT_PAUSED);

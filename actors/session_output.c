@@ -196,13 +196,16 @@ static void count_query(struct pass *p)
     p->b->queries++;
     COUNT(counters->queries, 1);
     COUNT(counters->query_us, us);
+    time_record(p->w, s->shared, TIME_QUERY, us);
     s->query_us = p->w->now_us;
     if (p->b->status != 'I')
         return;
     s->transactions++;
     p->b->transactions++;
     COUNT(counters->transactions, 1);
-    COUNT(counters->transaction_us, elapsed_us(p->w, s->leased_us));
+    us = elapsed_us(p->w, s->leased_us);
+    COUNT(counters->transaction_us, us);
+    time_record(p->w, s->shared, TIME_TRANSACTION, us);
     if (s->mode == POOL_MODE_SESSION)
         s->leased_us = p->w->now_us;
 }

@@ -59,6 +59,31 @@ static void log_pool(void *context, struct pool_shared *shared)
              mean_ms(now.wait_us - before.wait_us, now.waits - before.waits));
 }
 
+static void roll(void *context, struct pool_shared *shared)
+{
+    struct histogram_view *view = context;
+    struct pool_counters sum = pool_counters_sum(shared);
+    uint64_t activity = sum.queries + sum.transactions + sum.waits;
+
+    /* Of thousands of pools most rest: once the window is empty there is nothing to do. */
+    shared->quiet_rolls = activity == shared->rolled_activity ? shared->quiet_rolls + 1 : 0;
+    shared->rolled_activity = activity;
+    if (shared->quiet_rolls > HISTOGRAM_SLOTS)
+        return;
+    for (int i = 0; i < TIME_KINDS; i++)
+        histogram_roll(&shared->times[i]);
+    histogram_recent(&shared->times[TIME_TRANSACTION], view);
+    atomic_store(&shared->transaction_p95_us, histogram_quantile(view, 950));
+    atomic_store(&shared->transaction_p99_us, histogram_quantile(view, 990));
+}
+
+void times_roll(void)
+{
+    struct histogram_view view;
+
+    directory_each(roll, &view);
+}
+
 void statistics_log(uint64_t period_us)
 {
     struct period period = {period_us};
