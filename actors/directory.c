@@ -57,7 +57,7 @@ static struct pool_shared *shared_new(const char *database, const char *user)
     INVARIANT(shared->database != NULL && shared->user != NULL && shared->counters != NULL);
     memset(shared->counters, 0, counters_bytes);
     for (int i = 0; i < TIME_KINDS; i++)
-        histogram_init(&shared->times[i], runtime_workers());
+        histogram_init(&shared->times[i], MAX(runtime_workers(), 1u));
     return shared;
 }
 
