@@ -115,8 +115,24 @@ static void on_close(struct worker *w, struct backend *b, struct message *m)
     actor_tell(w, b->pool, MESSAGE(POOL_GONE, .backend = actor_id_of(&b->actor)));
 }
 
+/* A cancel request is over. */
+static void on_cancelled(struct worker *w, struct backend *b, struct message *m)
+{
+    if (message_get_BACKEND_CANCELLED(m).outcome == CANCEL_UNSURE)
+        b->cancel_unsure = true;
+    b->cancels_done++;
+    if (b->clean_waits && b->cancels_done == b->cancels_sent) {
+        b->clean_waits = false;
+        actor_tell_kind(w, actor_id_of(&b->actor), MSG_BACKEND_CLEAN);
+    }
+}
+
 static void on_work(struct worker *w, struct backend *b, bool clean)
 {
+    if (clean && b->cancels_done != b->cancels_sent) {
+        b->clean_waits = true; /* one might strike the clean-up, or the next client */
+        return;
+    }
     if ((clean ? backend_clean(w, b) : backend_check(w, b)) == 0) {
         actor_tell(w, b->pool, MESSAGE(POOL_READY, .backend = actor_id_of(&b->actor)));
         return;
@@ -139,6 +155,7 @@ static void backend_receive(struct worker *w, struct actor *self, struct message
     case MSG_BACKEND_HANGUP:
         actor_tell(w, b->pool, MESSAGE(BACKEND_HANGUP, .backend = actor_id_of(self)));
         break;
+    case MSG_BACKEND_CANCELLED: on_cancelled(w, b, m); break;
     case MSG_BACKEND_RELEASED: backend_free(b); break;
     case MESSAGE_SENT: break; /* an error: the next use finds out */
     default: INVARIANT(!"a backend does not understand this kind of message");

@@ -27,6 +27,7 @@ enum backend_dirt {
     DIRT_LAZY = SCAN_TEMP,   /* of them, what the same client may go on using in its next lease */
     DIRT_ROLLBACK = 256,     /* an open or implicit transaction */
     DIRT_SYNC = 512,         /* it skips everything up to a Sync */
+    DIRT_CANCEL = 1024,      /* a cancel request was sent, and may strike late */
 };
 
 struct backend {
@@ -58,13 +59,18 @@ struct backend {
     char status;     /* of the last ReadyForQuery */
     bool needs_sync; /* extended messages were sent since the last ReadyForQuery */
     bool copy_in;
-    bool cancelled; /* a cancel request was sent to it: not to be reused */
     bool broken;
-    uint16_t dirt;       /* enum backend_dirt */
-    uint16_t undone;     /* of it, what is gone if the transaction ends well */
-    uint16_t lasting;    /* kinds that prepared statements may leave at any time */
-    uint32_t setting;    /* the one that was SET, as scan_effect has it */
-    actor_id temp_owner; /* the session that may find DIRT_LAZY; 0: none */
+    uint16_t dirt;         /* enum backend_dirt */
+    uint16_t undone;       /* of it, what is gone if the transaction ends well */
+    uint16_t lasting;      /* kinds that prepared statements may leave at any time */
+    uint32_t setting;      /* the one that was SET, as scan_effect has it */
+    uint32_t cancels_sent; /* requests to cancel what runs, in this lease */
+    actor_id temp_owner;   /* the session that may find DIRT_LAZY; 0: none */
+
+    /* the actor's own */
+    uint32_t cancels_done; /* of cancels_sent, those that the server has acted on */
+    bool cancel_unsure;    /* of one of them it is not known: it may strike at any time */
+    bool clean_waits;      /* to be cleaned when all cancel requests are done */
 
     /* pool */
     struct backend *pool_next;
@@ -111,10 +117,16 @@ enum backend_failure {
     FAILURE_PARAMETER, /* PostgreSQL refused a configured startup parameter */
 };
 
-/* Sends a CancelRequest on a connection of its own and waits (at most a second) for the server to
- * close it. From a coroutine. True when it was delivered. */
-bool backend_send_cancel(struct worker *w, const struct sockaddr_storage *address, socklen_t len,
-                         int32_t pid, const uint8_t *key, size_t key_len);
+/* Sends a CancelRequest on a connection of its own and waits for the server to close it, which it
+ * does behind its signal to the process. At most two seconds. From a coroutine. */
+enum cancel_outcome {
+    CANCEL_DELIVERED, /* the signal was sent */
+    CANCEL_NOT_SENT,
+    CANCEL_UNSURE, /* the server has it, and has not closed in time */
+};
+enum cancel_outcome backend_send_cancel(struct worker *w, const struct sockaddr_storage *address,
+                                        socklen_t len, int32_t pid, const uint8_t *key,
+                                        size_t key_len);
 
 /* A ParameterStatus: remembers the pair. */
 void backend_set_parameter(struct backend *b, struct bytes name, struct bytes value);

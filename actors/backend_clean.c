@@ -7,8 +7,9 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* A message that ends with ReadyForQuery; its reply is swallowed: 0 when it succeeded. */
-static int exchange(struct worker *w, struct backend *b, const char *sql)
+/* A message that ends with ReadyForQuery (sql is NULL: Sync); its reply is swallowed: 0 when it
+ * succeeded, or may fail. */
+static int exchange_or(bool may_fail, struct worker *w, struct backend *b, const char *sql)
 {
     struct message_reader reader = {
         .conn = &b->conn, .deadline_us = clock_us() + b->effective->connect_timeout_ms * 1000};
@@ -37,12 +38,35 @@ static int exchange(struct worker *w, struct backend *b, const char *sql)
             backend_set_parameter(b, pair.name, pair.value);
         if (frame.type == 'Z' && frame.body_len == 1) {
             b->status = (char)frame.body[0];
-            result = refused ? -1 : 0;
+            result = refused && !may_fail ? -1 : 0;
             break;
         }
     }
     reader_free(&reader);
     return result;
+}
+
+static int exchange(struct worker *w, struct backend *b, const char *sql)
+{
+    return exchange_or(false, w, b, sql);
+}
+
+/* The server has signalled its process before it closed the cancel request's connection: what is
+ * still to come of it strikes this, and nothing later. */
+static int absorb_cancel(struct worker *w, struct backend *b)
+{
+    if (b->cancel_unsure)
+        return -1;
+    if ((b->dirt & DIRT_SYNC) && exchange_or(true, w, b, NULL) != 0)
+        return -1;
+    if (exchange_or(true, w, b, ";") != 0)
+        return -1;
+    if (b->status == 'I')
+        b->dirt &= (uint16_t)~DIRT_ROLLBACK;
+    b->dirt &= (uint16_t) ~(DIRT_CANCEL | DIRT_SYNC);
+    b->needs_sync = false;
+    b->cancels_sent = b->cancels_done = 0;
+    return 0;
 }
 
 /* The statements that undo these kinds. They may share one query, and so one transaction. */
@@ -101,6 +125,13 @@ static int clean_state(struct worker *w, struct backend *b)
 
 int backend_clean(struct worker *w, struct backend *b)
 {
+    if (b->dirt & DIRT_CANCEL) {
+        if (absorb_cancel(w, b) != 0)
+            return -1;
+        /* Its owner may come back for the rest. */
+        if (b->temp_owner != 0 && (b->dirt & ~DIRT_LAZY) == 0)
+            return b->status == 'I' ? 0 : -1;
+    }
     if (b->dirt & DIRT_SYNC) {
         if (exchange(w, b, NULL) != 0)
             return -1;

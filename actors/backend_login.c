@@ -435,8 +435,9 @@ int backend_login(struct worker *w, struct backend *b, struct backend_error *err
     return result;
 }
 
-bool backend_send_cancel(struct worker *w, const struct sockaddr_storage *address, socklen_t len,
-                         int32_t pid, const uint8_t *key, size_t key_len)
+enum cancel_outcome backend_send_cancel(struct worker *w, const struct sockaddr_storage *address,
+                                        socklen_t len, int32_t pid, const uint8_t *key,
+                                        size_t key_len)
 {
     uint64_t deadline_us = clock_us() + 1000000;
     int fd = io_connect(w, (const struct sockaddr *)address, len, deadline_us);
@@ -444,13 +445,12 @@ bool backend_send_cancel(struct worker *w, const struct sockaddr_storage *addres
     struct writer out;
 
     if (fd < 0)
-        return false;
+        return CANCEL_NOT_SENT;
     writer_init_fixed(&out, storage, sizeof storage);
     write_cancel(&out, (uint32_t)pid, key, key_len);
     bool sent = !out.failed && io_send(fd, out.at, out.len) == (ssize_t)out.len;
     /* The server closes it when the signal was sent: only then is "sent" "delivered". */
-    if (sent)
-        io_wait_fd(w, fd, POLLIN, deadline_us);
+    bool closed = sent && io_wait_fd(w, fd, POLLIN, deadline_us + 1000000) > 0;
     io_close(fd);
-    return sent;
+    return closed ? CANCEL_DELIVERED : sent ? CANCEL_UNSURE : CANCEL_NOT_SENT;
 }

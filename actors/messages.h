@@ -45,6 +45,8 @@
     X(BACKEND_CHECK,  F_U(unused))                                                                 \
     X(BACKEND_CLOSE,  F_B(reason))                                                                 \
     X(BACKEND_RELEASED, F_U(unused))                                                               \
+    /* coroutine -> backend: a cancel request is done with; outcome: enum cancel_outcome */        \
+    X(BACKEND_CANCELLED, F_U(outcome))                                                             \
     /* cancelling session -> session, and its answer */                                            \
     X(SESSION_CANCEL, F_B(secret))                                                                 \
     X(CANCEL_DONE,    F_U(sent))                                                                   \

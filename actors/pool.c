@@ -452,8 +452,7 @@ static void on_return(struct worker *w, struct pool *p, struct message *m)
 
     INVARIANT(b != NULL && b->state == BACKEND_LEASED);
     if (back.how == LEASE_BROKEN) {
-        backend_end(w, p, b,
-                    b->cancelled ? "connection was previously canceled" : "bad connection");
+        backend_end(w, p, b, "bad connection");
     } else if (back.how == LEASE_DIRTY) {
         backend_go(p, b, BACKEND_CLEANING);
         actor_tell_kind(w, back.backend, MSG_BACKEND_CLEAN);

@@ -62,6 +62,8 @@ enum session_flag {
     SESSION_ASKED = 16384,      /* a request to the pool is open */
 };
 
+enum { SESSION_KEY = 32 }; /* bytes of a long cancel key */
+
 enum auth_step { AUTH_MD5, AUTH_CLEAR, AUTH_SCRAM_FIRST, AUTH_SCRAM_FINAL };
 
 /* What only a login needs; freed when it is over. */
@@ -75,6 +77,7 @@ struct session_login {
     uint8_t salt[4];
     char md5[MD5_TEXT + 1]; /* stored form to check against */
     struct scram_server scram;
+    uint32_t version;
     struct parameter parameters[64]; /* of the StartupMessage; into text */
     int parameter_count;
     uint8_t *text;
@@ -85,12 +88,14 @@ struct session {
     struct actor actor;
     struct conn conn;
     uint8_t phase;
-    uint8_t mode;       /* enum pool_mode */
-    uint8_t client;     /* enum client_end */
-    bool begin_owed;    /* a BEGIN was answered that no server has seen yet */
-    bool cancel_wanted; /* cancelled while it waited: the statement is cancelled when it runs */
+    uint8_t mode;           /* enum pool_mode */
+    uint8_t client;         /* enum client_end */
+    bool begin_owed;        /* a BEGIN was answered that no server has seen yet */
+    bool cancel_wanted : 1; /* cancelled while it waited: the statement is when it runs */
+    bool terminated : 1;    /* it said goodbye: what it sent before is meant to be done */
+    uint8_t key_more;       /* bytes of the cancel key behind the names, after `secret` */
     uint16_t flags;
-    uint32_t secret; /* of the cancel key */
+    uint32_t secret; /* the first bytes of the cancel key */
     uint64_t number; /* "#c<number>"; its low half is the cancel key's pid */
 
     struct rbuf *in; /* client bytes that wait: [in_at, in_end) */
@@ -115,7 +120,7 @@ struct session {
 
     struct session_login *login;
     struct packer *capture; /* the reply of the check query, as it passes; else NULL */
-    char *name;             /* "user\0database\0application\0addr\0": one block */
+    char *name;             /* "user\0database\0application\0addr\0", key_more: one block */
     uint16_t database_at;
     uint16_t application_at;
     uint16_t address_at;
@@ -158,6 +163,16 @@ static inline const char *session_application(const struct session *s)
 static inline const char *session_address(const struct session *s)
 {
     return s->name == NULL ? "" : s->name + s->address_at;
+}
+/* What a cancel request must bring: 4 bytes, or SESSION_KEY of them from protocol 3.2 on. Returns
+ * how many were put into `key`. */
+static inline size_t session_key(const struct session *s, uint8_t key[SESSION_KEY])
+{
+    const char *address = session_address(s);
+
+    memcpy(key, &s->secret, sizeof s->secret);
+    memcpy(key + sizeof s->secret, address + strlen(address) + 1, s->key_more);
+    return sizeof s->secret + s->key_more;
 }
 static inline uint8_t *session_input(const struct session *s)
 {
@@ -270,6 +285,8 @@ void session_drain(struct worker *w, struct session *s);
 /* One side takes nothing, as the flags tell: unless that changes in time, the session ends. */
 void session_watch_progress(struct worker *w, struct session *s);
 void session_on_cancel(struct worker *w, struct session *s, struct message *m);
+/* Phase DRAINING: what still runs is cancelled soon. */
+void session_watch_abandoned(struct worker *w, struct session *s);
 /* Cancels what runs on the session's backend; the requester (0: nobody) is told. */
 void session_cancel_backend(struct worker *w, struct session *s, actor_id requester);
 void session_request_cancel(struct worker *w, struct session *s, uint32_t pid, struct bytes secret);

@@ -10,7 +10,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LINGER_US = 1000000, SERVER_WRITE_US = 5000000, CANCEL_US = 5000000, WATCH_ALARM = 0 };
+enum {
+    LINGER_US = 1000000,
+    SERVER_WRITE_US = 5000000,
+    CANCEL_US = 5000000,
+    ABANDONED_US = 100000, /* how long what a client left running may go on undisturbed */
+    ABANDONED_TRIES = 5,   /* each after twice the time: 100 ms to 3.1 s */
+    WATCH_ALARM = 0,
+};
+#define ABANDONED_ALARM UINT64_MAX
 
 static void drop_input(struct worker *w, struct session *s)
 {
@@ -177,10 +185,35 @@ static void on_watch_alarm(struct worker *w, struct session *s)
                       false);
 }
 
+/* Nobody waits for what the backend still does: it is told to stop. That ends one statement; if
+ * more were sent behind it, or the server takes no notice, it is told again. */
+void session_watch_abandoned(struct worker *w, struct session *s)
+{
+    s->lease_batches = 0; /* counts the tries from here on */
+    actor_alarm(w, actor_id_of(&s->actor), w->now_us + ABANDONED_US, ABANDONED_ALARM);
+}
+
+static void on_abandoned_alarm(struct worker *w, struct session *s)
+{
+    if (s->phase != SESSION_DRAINING)
+        return;
+    if (++s->lease_batches > ABANDONED_TRIES) {
+        session_close_backend(w, s);
+        return;
+    }
+    log_info(SESSION_LOG(s) "client has gone, cancelling its statement pid=%d", SESSION_ID(s),
+             s->backend->pid);
+    session_cancel_backend(w, s, 0);
+    actor_alarm(w, actor_id_of(&s->actor), w->now_us + (ABANDONED_US << s->lease_batches),
+                ABANDONED_ALARM);
+}
+
 void session_on_alarm(struct worker *w, struct session *s, struct message *m)
 {
     if (m->alarm.token == WATCH_ALARM)
         on_watch_alarm(w, s);
+    else if (m->alarm.token == ABANDONED_ALARM)
+        on_abandoned_alarm(w, s);
     else if (m->alarm.token == s->alarm && (s->client != CLIENT_OPEN || s->phase == SESSION_CANCEL))
         session_close(w, s, NULL);
 }
@@ -203,6 +236,7 @@ void session_drain(struct worker *w, struct session *s)
 
 struct cancel {
     actor_id requester;
+    actor_id backend;
     struct sockaddr_storage address;
     socklen_t address_len;
     int32_t pid;
@@ -214,12 +248,15 @@ struct cancel {
 static void cancel_run(struct coroutine *co, void *argument)
 {
     struct cancel *c = argument;
-    bool sent = backend_send_cancel(co->worker, &c->address, c->address_len, c->pid, c->key,
-                                    c->key_len);
+    enum cancel_outcome outcome = backend_send_cancel(co->worker, &c->address, c->address_len,
+                                                      c->pid, c->key, c->key_len);
+    bool sent = outcome != CANCEL_NOT_SENT;
 
     log_warn("cancel request %s to %s pid=%d", sent ? "forwarded" : "could not be forwarded",
              c->where, c->pid);
-    actor_tell(co->worker, c->requester, MESSAGE(CANCEL_DONE, .sent = sent));
+    if (c->requester != 0)
+        actor_tell(co->worker, c->requester, MESSAGE(CANCEL_DONE, .sent = sent));
+    actor_tell(co->worker, c->backend, MESSAGE(BACKEND_CANCELLED, .outcome = (uint64_t)outcome));
     free(c);
 }
 
@@ -240,9 +277,10 @@ void session_cancel_backend(struct worker *w, struct session *s, actor_id reques
     struct cancel *c = calloc(1, sizeof *c);
 
     INVARIANT(c != NULL);
-    /* It may hit late: whoever had this backend next must not be the one. */
-    b->cancelled = true;
+    /* It may hit late: the backend rests until that is over. */
+    b->cancels_sent++;
     c->requester = requester;
+    c->backend = actor_id_of(&b->actor);
     c->address = b->address;
     c->address_len = b->address_len;
     c->pid = b->pid;
@@ -256,8 +294,9 @@ void session_cancel_backend(struct worker *w, struct session *s, actor_id reques
 void session_on_cancel(struct worker *w, struct session *s, struct message *m)
 {
     struct bytes secret = message_get_SESSION_CANCEL(m).secret;
-    bool right = secret_equal(secret.at, secret.len, &s->secret, sizeof s->secret) &&
-                 s->client == CLIENT_OPEN;
+    uint8_t key[SESSION_KEY];
+    size_t key_len = session_key(s, key);
+    bool right = secret_equal(secret.at, secret.len, key, key_len) && s->client == CLIENT_OPEN;
 
     if (right && s->phase == SESSION_BOUND) {
         session_cancel_backend(w, s, m->sender);

@@ -350,7 +350,10 @@ void session_on_client_input(struct worker *w, struct session *s)
         }
         switch (scan_batch(s, &type)) {
         case SCAN_MORE: return;
-        case SCAN_TERMINATE: session_close(w, s, NULL); return;
+        case SCAN_TERMINATE:
+            s->terminated = true;
+            session_close(w, s, NULL);
+            return;
         case SCAN_BROKEN: session_fatal(w, s, "08P01", "invalid message length", false); return;
         case SCAN_UNKNOWN: unknown_type(w, s, type); return;
         case SCAN_TOO_LARGE: session_out_of_memory(w, s); return;

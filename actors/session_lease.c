@@ -149,7 +149,7 @@ static enum lease_end judge(struct session *s)
 {
     struct backend *b = s->backend;
 
-    if (b->broken || b->cancelled || (s->flags & SESSION_BAD_BACKEND))
+    if (b->broken || (s->flags & SESSION_BAD_BACKEND))
         return LEASE_BROKEN;
     /* A message that began while the lease was ending: nobody else could make sense of its rest. */
     if (b->stash != NULL || b->body_left > 0)
@@ -158,6 +158,8 @@ static enum lease_end judge(struct session *s)
         b->dirt |= DIRT_SYNC | DIRT_ROLLBACK;
     else if (b->status != 'I' || b->needs_sync)
         b->dirt |= DIRT_ROLLBACK;
+    if (b->cancels_sent > 0)
+        b->dirt |= DIRT_CANCEL;
     b->undone = 0; /* the transaction did not come to its end */
     if (!b->effective->cleanup_server_connections)
         b->dirt &= (uint16_t)~DIRT_STATE;
@@ -258,6 +260,8 @@ void session_abandon(struct worker *w, struct session *s)
     s->body_left = 0;
     session_ask_for_replies(w, b);
     session_drain_step(w, s);
+    if (s->phase == SESSION_DRAINING && !s->terminated && b->config->general.cancel_on_disconnect)
+        session_watch_abandoned(w, s);
 }
 
 /* --- when the server goes first --- */

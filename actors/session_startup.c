@@ -63,7 +63,7 @@ static void address_text(const struct sockaddr_storage *peer, char *out, size_t 
     }
 }
 
-/* One block for the four names, since a session keeps them for its life. */
+/* One block for the four names and a long cancel key, since a session keeps them for its life. */
 static void set_names(struct session *s, const char *user, const char *database,
                       const char *application)
 {
@@ -77,9 +77,11 @@ static void set_names(struct session *s, const char *user, const char *database,
         lens[i] = strlen(parts[i]) + 1;
         total += lens[i];
     }
+    s->key_more = s->login->version >= PROTOCOL_3_2 ? SESSION_KEY - sizeof s->secret : 0;
     free(s->name);
-    s->name = malloc(total);
+    s->name = malloc(total + s->key_more);
     INVARIANT(s->name != NULL && total < UINT16_MAX);
+    random_secret(s->name + total, s->key_more);
     size_t at = 0;
     for (int i = 0; i < 4; i++) {
         memcpy(s->name + at, parts[i], lens[i]);
@@ -113,7 +115,10 @@ static bool operator_managed(const struct effective *e, struct bytes name)
 
 static void put_key_and_ready(struct session *s, struct writer *out)
 {
-    write_backend_key_data(out, (uint32_t)s->number, (const uint8_t *)&s->secret, sizeof s->secret);
+    uint8_t key[SESSION_KEY];
+    size_t len = session_key(s, key);
+
+    write_backend_key_data(out, (uint32_t)s->number, key, len);
     write_ready_for_query(out, 'I');
 }
 
@@ -249,7 +254,8 @@ static bool replication_wanted(const char *value)
     return true;
 }
 
-static void negotiate(struct worker *w, struct session *s, uint32_t version)
+/* What the client asks for and does not get: a later version, options of the protocol. */
+static void negotiate(struct worker *w, struct session *s)
 {
     struct session_login *l = s->login;
     struct bytes unknown[64];
@@ -261,10 +267,10 @@ static void negotiate(struct worker *w, struct session *s, uint32_t version)
             strncasecmp((const char *)l->parameters[i].name.at, "_pq_.", 5) == 0)
             unknown[count++] = l->parameters[i].name;
     }
-    if (version == PROTOCOL_3_0 && count == 0)
+    if (l->version <= PROTOCOL_3_2 && count == 0)
         return;
     writer_init(&out);
-    write_negotiate_version(&out, 0, unknown, count);
+    write_negotiate_version(&out, MIN(l->version, (uint32_t)PROTOCOL_3_2), unknown, count);
     put_writer(w, s, &out);
 }
 
@@ -349,7 +355,7 @@ static void on_startup_message(struct worker *w, struct session *s, uint32_t ver
         char text[128];
 
         snprintf(text, sizeof text,
-                 "unsupported frontend protocol %u.%u: server supports 3.0 to 3.0", version >> 16,
+                 "unsupported frontend protocol %u.%u: server supports 3.0 to 3.2", version >> 16,
                  version & 0xffff);
         session_fatal(w, s, "0A000", text, false);
         return;
@@ -377,7 +383,8 @@ static void on_startup_message(struct worker *w, struct session *s, uint32_t ver
         session_fatal(w, s, "28000", "no PostgreSQL user name specified in startup packet", false);
         return;
     }
-    negotiate(w, s, version);
+    l->version = version;
+    negotiate(w, s);
     start_session(w, s);
 }
 

@@ -179,6 +179,7 @@ struct general_config {
     uint64_t retain_connections_max;
     uint64_t shutdown_timeout;
     uint64_t proxy_copy_data_timeout;
+    bool cancel_on_disconnect;     /* new: true; not behind a Terminate */
     uint64_t client_login_timeout; /* new: 60s; from accept to AuthenticationOk */
 
     uint64_t max_concurrent_creates;

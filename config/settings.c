@@ -78,6 +78,8 @@ const struct setting settings[] = {
         "How long a process that drains waits for its clients."),
     GEN(proxy_copy_data_timeout, SETTING_DURATION, "15s", 0, RELOAD_LIVE,
         "Limit for passing one oversized backend message on to a client."),
+    GEN(cancel_on_disconnect, SETTING_BOOL, "true", 0, RELOAD_BACKEND,
+        "Cancel the statement that a client leaves running when it vanishes without saying goodbye."),
     GEN(client_login_timeout, SETTING_DURATION, "60s", 0, RELOAD_CLIENT,
         "A client must have logged in this long after it connected. 0: no limit."),
 

@@ -1,4 +1,4 @@
-/* messages.h: writing and reading the messages of PostgreSQL's protocol 3.0.
+/* messages.h: writing and reading the messages of PostgreSQL's protocol 3.0 to 3.2.
  *
  * Writers append to a `struct writer` with a sticky failure: when there is no room, or memory,
  * `failed` is set, later calls do nothing, and the end checks once. Readers are given one whole
@@ -10,7 +10,8 @@
 #include "proto/frame.h"
 
 enum {
-    PROTOCOL_3_0 = 196608,
+    PROTOCOL_3_0 = 3 << 16,
+    PROTOCOL_3_2 = 3 << 16 | 2, /* cancel keys of any length */
     CODE_CANCEL = 80877102,
     CODE_SSL = 80877103,
     CODE_GSSENC = 80877104,
@@ -51,7 +52,9 @@ void write_command_complete(struct writer *w, const char *tag);
 /* ErrorResponse with the fields S, V, C, M in this order and nothing else. */
 void write_error(struct writer *w, const char *severity, const char *sqlstate, const char *text);
 void write_notice(struct writer *w, const char *sqlstate, const char *text);
-void write_negotiate_version(struct writer *w, uint32_t newest_minor, const struct bytes *names,
+/* `version` is the whole number, 3 << 16 | minor, as PostgreSQL sends it and libpq expects it,
+ * although the documentation speaks of the minor version alone. */
+void write_negotiate_version(struct writer *w, uint32_t version, const struct bytes *names,
                              size_t count);
 struct column_spec {
     const char *name;

@@ -74,11 +74,11 @@ void write_notice(struct writer *w, const char *sqlstate, const char *text)
     write_report(w, 'N', "NOTICE", sqlstate, text);
 }
 
-void write_negotiate_version(struct writer *w, uint32_t newest_minor, const struct bytes *names,
+void write_negotiate_version(struct writer *w, uint32_t version, const struct bytes *names,
                              size_t count)
 {
     writer_begin(w, 'v');
-    writer_u32(w, newest_minor);
+    writer_u32(w, version);
     writer_u32(w, (uint32_t)count);
     for (size_t i = 0; i < count; i++)
         writer_string_bytes(w, names[i]);

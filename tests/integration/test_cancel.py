@@ -40,6 +40,33 @@ def test_running_statement_is_cancelled_and_the_session_goes_on(doorman, postgre
     pooler.wait_idle()
 
 
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_cancelled_backend_is_kept(doorman, postgres, mode):
+    pooler = doorman(pool_mode=mode, pool_size=1)
+    with pooler.client() as client:
+        pid = client.backend_pid()
+        for begin in ("", "BEGIN; "):
+            client.send(query(begin + SLEEP))
+            running(postgres)
+            client.cancel()
+            assert cancelled(client.until_ready())
+            client.query("ROLLBACK")
+            assert client.backend_pid() == pid
+    with pooler.client() as client:
+        assert client.backend_pid() == pid
+    pooler.wait_idle()
+
+
+def test_temporary_table_outlives_a_cancel(doorman, postgres):
+    with doorman(pool_size=1).client() as client:
+        client.query("CREATE TEMP TABLE mine (a int)")
+        client.send(query(SLEEP))
+        running(postgres)
+        client.cancel()
+        assert cancelled(client.until_ready())
+        assert client.value("SELECT count(*) FROM mine") == "0"
+
+
 def test_in_a_transaction_the_transaction_is_failed(doorman, postgres):
     with doorman().client() as client:
         client.query("BEGIN")
@@ -171,6 +198,21 @@ def test_right_one_of_several_is_hit(doorman, postgres):
     assert [bool(wire.errors(c.until_ready())) for c in clients] == [False, True, False]
     for client in clients:
         client.terminate()
+
+
+def test_long_key_of_protocol_3_2(doorman, postgres):
+    pooler = doorman()
+    with pooler.wire() as client:
+        client.login(version=(3 << 16) + 2)
+        assert isinstance(client.key, bytes) and len(client.key) == 32
+        client.send(query(SLEEP))
+        running(postgres)
+        for wrong in (client.key[:4], client.key[:31], client.key + b"x", client.key[:-1] + b"x"):
+            if wrong != client.key:
+                client.cancel(key=wrong)
+        assert client.quiet()
+        client.cancel()
+        assert cancelled(client.until_ready())
 
 
 def test_keys_are_the_poolers_own(doorman):

@@ -13,6 +13,7 @@ from waiting import stays, wait_until
 from wire import copy_data, query
 
 BIG_ROW = "SELECT repeat('x', 50000000)"
+LONG = "SELECT pg_sleep(60)"
 
 
 def at_rest(pooler):
@@ -140,6 +141,45 @@ def test_client_gone_while_the_statement_runs(doorman, postgres, leave):
     at_rest(pooler)
 
 
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("sent", ["query", "pipeline", "transaction", "flush"])
+def test_what_a_vanished_client_left_running_is_cancelled(doorman, postgres, how, sent):
+    """The backend comes home early, alive, and what stood behind the statement is not waited for."""
+    pooler = doorman(pool_size=1)
+    with pooler.client() as client:
+        pid = client.backend_pid()
+        if sent == "transaction":
+            client.query("BEGIN")
+        client.send(wire.parse("", LONG) + wire.bind() + wire.execute() + wire.flush()
+                    if sent == "flush" else query(LONG) * (3 if sent == "pipeline" else 1))
+        wait_until(lambda: postgres.backends("state = 'active'"), 5, "the statement to run")
+        getattr(client, how)()
+    pooler.wait_idle(12)
+    with pooler.client() as client:
+        # An error under Flush costs the backend in transaction mode.
+        assert (client.backend_pid() == pid) == (sent != "flush")
+    at_rest(pooler)
+
+
+def test_what_was_sent_before_a_goodbye_is_done(doorman, postgres, table):
+    target = table("a int")
+    with doorman(pool_size=1).client() as client:
+        client.send(query("SELECT pg_sleep(1); INSERT INTO %s VALUES (1)" % target))
+        client.terminate()
+    wait_until(lambda: postgres.value("SELECT count(*) FROM " + target, database="app") == 1, 10,
+               "the row")
+
+
+def test_cancelling_for_those_who_vanish_can_be_switched_off(doorman, postgres, table, leave):
+    target = table("a int")
+    with doorman(pool_size=1, general={"cancel_on_disconnect": False}).client() as client:
+        client.send(query("SELECT pg_sleep(1); INSERT INTO %s VALUES (1)" % target))
+        wait_until(lambda: postgres.backends("state = 'active'"), 5, "the statement to run")
+        getattr(client, leave)()
+    wait_until(lambda: postgres.value("SELECT count(*) FROM " + target, database="app") == 1, 10,
+               "the row")
+
+
 def test_client_that_stops_reading_leaves_after_all(doorman):
     pooler = doorman(pool_size=1, general={"proxy_copy_data_timeout": "2s"})
     for letter in "abc":
@@ -192,8 +232,8 @@ def test_forty_clients_that_leave_in_a_long_statement_free_the_whole_pool(doorma
                                             "proxy_copy_data_timeout": "2s"})
     clients = [pooler.client() for _ in range(10)]
     for client in clients:
-        client.send(query("SELECT pg_sleep(3)"))
-    wait_until(lambda: pooler.pool_row()["sv_active"] == 10, 5, "a full pool")
+        client.send(query("SELECT pg_sleep(60)"))
+    wait_until(lambda: pooler.pool_row()["sv_active"] == 10, 15, "a full pool")
     with pooler.client() as late:
         error, = wire.errors(late.query("SELECT 1"))
         assert error["C"] == "53300" and "timeout" in error["M"].lower()

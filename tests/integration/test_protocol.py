@@ -307,10 +307,40 @@ def test_newer_minor_version_is_negotiated(doorman):
         client.send(wire.startup("trust_user", "app", version=(3 << 16) + 9, **{"_pq_.x": "1"}))
         m = client.receive()
         assert m.type == "v"
-        minor, count = struct.unpack_from("!II", m.body)
-        assert minor & 0xffff < 9 and count == 1 and m.body[8:] == b"_pq_.x\0"
+        # The whole version, as PostgreSQL sends it and libpq wants it.
+        assert m.body == struct.pack("!II", (3 << 16) + 2, 1) + b"_pq_.x\0"
         client.authenticate("trust_user")
         assert client.value("SELECT 1") == "1"
+
+
+@pytest.mark.parametrize("minor", [0, 1, 2, 9999])
+@pytest.mark.parametrize("options", [(), ("_pq_.x", "_pq_.compression")], ids=["plain", "options"])
+def test_versions_and_options_of_the_protocol(doorman, minor, options):
+    """NegotiateProtocolVersion where something is asked for that is not given, and only there."""
+    with doorman().wire() as client:
+        client.send(wire.startup("trust_user", "app", version=(3 << 16) + minor,
+                                 **{name: "1" for name in options}))
+        if minor > 2 or options:
+            m = client.receive()
+            assert m.type == "v"
+            assert m.body == struct.pack("!II", (3 << 16) + min(minor, 2), len(options)) + b"".join(
+                name.encode() + b"\0" for name in options)
+        m = client.receive()
+        assert (m.type, m.body) == ("R", bytes(4))
+        messages = client.until_ready()
+        key, = [m.body[4:] for m in messages if m.type == "K"]
+        assert len(key) == (32 if minor >= 2 else 4)
+        assert client.value("SELECT 1") == "1"
+
+
+def test_negotiation_looks_as_postgresqls(doorman, postgres):
+    """The same words for an option of the protocol, which every version here knows to refuse."""
+    answers = []
+    for address in (("127.0.0.1", postgres.port), doorman().address):
+        with wire.Wire(address) as client:
+            client.send(wire.startup("trust_user", "app", **{"_pq_.x": "1"}))
+            answers.append(client.receive())
+    assert answers[0] == answers[1]
 
 
 def test_other_major_version_is_refused(doorman):
@@ -318,7 +348,7 @@ def test_other_major_version_is_refused(doorman):
         client.send(wire.startup("trust_user", "app", version=2 << 16))
         error, = wire.errors(client.wait_closed())
         assert (error["C"], error["M"]) == (
-            "0A000", "unsupported frontend protocol 2.0: server supports 3.0 to 3.0")
+            "0A000", "unsupported frontend protocol 2.0: server supports 3.0 to 3.2")
 
 
 def test_check_query_is_answered_by_the_pooler(doorman, postgres):

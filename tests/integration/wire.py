@@ -54,7 +54,9 @@ def startup(user, database=None, version=PROTOCOL_3, **parameters):
 
 
 def cancel_request(pid, key):
-    return untyped(CANCEL_REQUEST, struct.pack("!II", pid, key))
+    """`key` as BackendKeyData brought it: a number of 4 bytes, or bytes."""
+    key = key if isinstance(key, bytes) else struct.pack("!I", key)
+    return untyped(CANCEL_REQUEST, struct.pack("!I", pid) + key)
 
 
 def query(sql):
@@ -406,9 +408,10 @@ class Wire:
 
     # ---- conversation
 
-    def login(self, user="trust_user", database="app", password="", **parameters):
+    def login(self, user="trust_user", database="app", password="", version=PROTOCOL_3,
+              **parameters):
         """Startup and authentication. Raises LoginFailed with the messages of a refusal."""
-        self.send(startup(user, database, **parameters))
+        self.send(startup(user, database, version, **parameters))
         return self.authenticate(user, password)
 
     def authenticate(self, user, password=""):
@@ -426,7 +429,8 @@ class Wire:
                 if answer:
                     self.send(answer)
             if m.type == "K":
-                self.pid, self.key = struct.unpack("!II", m.body)
+                self.pid, = struct.unpack_from("!I", m.body)
+                self.key = m.body[4:] if len(m.body) > 8 else struct.unpack("!I", m.body[4:])[0]
             if m.type == "Z":
                 return self
 
