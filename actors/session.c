@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { HELD_MAX = 1024 }; /* bytes of our own replies that wait for the server's */
+
 const char *session_phase_name(uint8_t phase)
 {
     static const char *const names[] = {
@@ -195,7 +197,7 @@ static void settle_client(struct worker *w, struct session *s)
 
         conn_flush(w, &s->conn);
         if (session_answers_wait(s))
-            conn_want_sent(&s->conn);
+            conn_want_sent(w, &s->conn);
         else if (waited && s->in != NULL) {
             run_input(w, s);
             continue;
@@ -213,7 +215,7 @@ static void settle_backend(struct worker *w, struct session *s, struct backend *
         session_client_listens(s)) {
         s->flags |= SESSION_SERVER_PAUSED;
         s->server_held_us = w->now_us;
-        conn_want_sent(&s->conn);
+        conn_want_sent(w, &s->conn);
         session_watch_progress(w, s);
     }
     if ((s->flags & SESSION_SERVER_PAUSED) == 0)
@@ -221,16 +223,28 @@ static void settle_backend(struct worker *w, struct session *s, struct backend *
     if (b->conn.out_bytes > OUTPUT_HIGH && (s->flags & SESSION_CLIENT_PAUSED) == 0) {
         s->flags |= SESSION_CLIENT_PAUSED;
         s->client_held_us = w->now_us;
-        conn_want_sent(&b->conn);
+        conn_want_sent(w, &b->conn);
         session_watch_progress(w, s);
     }
 }
 
+/* The pooler's own replies (a ParseComplete, say) while the server's are on their way: they leave
+ * together, as PostgreSQL itself would send them. Only in a batch whose end the server has been
+ * asked to answer, so they are not waited for in vain. */
+static bool more_follows(const struct session *s, const struct message *m)
+{
+    bool asked = m->kind == MSG_POOL_LEASE || (m->kind == MESSAGE_RECV && m->io.conn == &s->conn);
+
+    return asked && s->phase == SESSION_BOUND && s->client == CLIENT_OPEN &&
+           s->conn.out_bytes <= HELD_MAX && ledger_ends_ready(&s->backend->ledger);
+}
+
 /* The end of every handler: output leaves, the next receives are armed, and a session with
  * nothing left ends. */
-static void settle(struct worker *w, struct session *s)
+static void settle(struct worker *w, struct session *s, const struct message *m)
 {
-    settle_client(w, s);
+    if (s->conn.out != NULL && !more_follows(s, m))
+        settle_client(w, s);
     struct backend *b = s->backend;
     if (b != NULL && (s->phase == SESSION_BOUND || s->phase == SESSION_DRAINING) &&
         conn_is_open(&b->conn))
@@ -350,7 +364,7 @@ static void session_receive(struct worker *w, struct actor *self, struct message
     case MESSAGE_ALARM: session_on_alarm(w, s, m); break;
     default: INVARIANT(!"a session does not understand this kind of message");
     }
-    settle(w, s);
+    settle(w, s, m);
 }
 
 /* --- life --- */

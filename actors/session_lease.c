@@ -194,7 +194,7 @@ void session_release(struct worker *w, struct session *s)
     if (!conn_sent_all(&b->conn)) {
         conn_flush(w, &b->conn);
         if (!conn_sent_all(&b->conn)) {
-            conn_want_sent(&b->conn);
+            conn_want_sent(w, &b->conn);
             return;
         }
     }

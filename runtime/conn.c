@@ -83,10 +83,29 @@ bool conn_recv_stop(struct worker *w, struct conn *c)
     return false;
 }
 
+static void conn_hurry(struct worker *w, struct conn *c)
+{
+    if (w->engine->hurry != NULL)
+        w->engine->hurry(w, c);
+}
+
+void conn_want_sent(struct worker *w, struct conn *c)
+{
+    INVARIANT(c->out != NULL);
+    conn_flags_change(c, CONN_WANT_SENT, 0);
+    if (c->flags & CONN_SENDING)
+        conn_hurry(w, c);
+}
+
 void conn_flush(struct worker *w, struct conn *c)
 {
-    if (c->out == NULL || (c->flags & (CONN_SENDING | CONN_CLOSING)) != 0)
+    if (c->out == NULL || (c->flags & CONN_CLOSING) != 0)
         return;
+    if (c->flags & CONN_SENDING) {
+        if (c->out_bytes > c->out->in_flight)
+            conn_hurry(w, c); /* what was put since goes out behind it */
+        return;
+    }
     conn_flags_change(c, CONN_SENDING, 0);
     w->engine->send(w, c);
 }
@@ -115,6 +134,8 @@ bool conn_close(struct worker *w, struct conn *c)
         return true;
     }
     conn_flags_change(c, CONN_CLOSING, 0);
+    if (c->flags & CONN_SENDING)
+        conn_hurry(w, c);
     /* Ends operations in flight on whatever ring they are. */
     io_shutdown(c->fd, SHUT_RDWR);
     return false;

@@ -21,6 +21,9 @@ static struct output *output_take(struct worker *w)
     out->count = 0;
     out->copies = NULL;
     out->copies_used = 0;
+    out->in_flight = 0;
+    out->quiet_worker = 0;
+    out->blocked = false;
     return out;
 }
 

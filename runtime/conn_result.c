@@ -347,7 +347,7 @@ int64_t conn_write(struct worker *w, struct conn *c, const void *at, size_t len,
     conn_flush(w, c);
     if (c->out == NULL && (c->flags & CONN_SENDING) == 0)
         return 0;
-    conn_flags_change(c, CONN_WANT_SENT, 0);
+    conn_want_sent(w, c);
     /* The wait ends with the bytes of the last send. */
     return MIN(conn_wait_for(w, c, &waiter, deadline_us), (int64_t)0);
 }

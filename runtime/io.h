@@ -47,6 +47,10 @@ struct output {
     struct rbuf *buf[OUTPUT_SLICES];
     struct rbuf *copies; /* where conn_put_copy puts bytes */
     uint32_t copies_used;
+    uint32_t in_flight;    /* io_uring: bytes of the send in flight */
+    uint16_t quiet_worker; /* io_uring: whose success posts no completion: worker plus one, or 0 */
+    uint16_t quiet_slot;
+    bool blocked;         /* io_uring: the socket was full */
     struct msghdr header; /* of the send in flight */
 };
 
@@ -95,11 +99,7 @@ static inline bool conn_sent_all(const struct conn *c)
     return c->out == NULL;
 }
 /* One MESSAGE_SENT when the output is empty; only while it is not. */
-static inline void conn_want_sent(struct conn *c)
-{
-    INVARIANT(c->out != NULL);
-    conn_flags_change(c, CONN_WANT_SENT, 0);
-}
+void conn_want_sent(struct worker *w, struct conn *c);
 /* Forgets what was put and is not in flight. */
 void conn_drop_output(struct worker *w, struct conn *c);
 /* Ends it. True: closed now. False: MESSAGE_CLOSED follows when the operations in flight are
@@ -150,7 +150,9 @@ struct io_engine {
     void (*recv)(struct worker *w, struct conn *c);      /* RECV_ARMED was just set */
     void (*send)(struct worker *w, struct conn *c);      /* SENDING was just set */
     void (*recv_stop)(struct worker *w, struct conn *c); /* on the worker that armed it */
-    void (*forget)(struct worker *w, struct conn *c);    /* before the descriptor is closed */
+    /* The end of the send in flight is waited for: it must be told soon. NULL: it always is. */
+    void (*hurry)(struct worker *w, struct conn *c);
+    void (*forget)(struct worker *w, struct conn *c); /* before the descriptor is closed */
     void (*poll)(struct worker *w, struct io_poll *poll);
     void (*poll_cancel)(struct worker *w, struct io_poll *poll); /* done() follows: -ECANCELED */
     /* epoll: in the owner's hands, act on readiness. */

@@ -19,7 +19,32 @@ enum {
 };
 
 /* The low bits of a completion's user data; pointers are aligned to eight. */
-enum { TAG_RECV_SMALL, TAG_RECV_LARGE, TAG_SEND, TAG_POLL, TAG_WAKE, TAG_IGNORE, TAG_MASK = 7 };
+enum {
+    TAG_RECV_SMALL,
+    TAG_RECV_LARGE,
+    TAG_SEND,
+    TAG_PROMPT,
+    TAG_POLL,
+    TAG_WAKE,
+    TAG_IGNORE,
+    TAG_MASK = 7,
+    TAG_BITS = 3,
+};
+
+/* A send that is over when it has been submitted: it does not wait for room in the socket, and says
+ * something only when it could not send all (or was hurried). Mostly it can; and since success
+ * posts no completion, the submission that carries it can go to sleep at once. The price is that
+ * nobody hears of success before the worker wakes for something else: uring_hurry(). */
+struct prompt {
+    struct conn *conn;
+    struct io_uring_sqe *sqe; /* NULL: submitted */
+    int32_t result;           /* bytes, as hoped; or what the completion says */
+};
+
+enum {
+    PROMPTS_MAX = 256,        /* in one turn; further sends report as usual */
+    PROMPT_BYTES_MAX = 32768, /* more may not fit into the socket */
+};
 
 struct block_ring {
     struct io_uring_buf_ring *ring;
@@ -33,6 +58,9 @@ struct uring_io {
     struct block_ring blocks[RBUF_CLASSES];
     int event;
     uint64_t event_count;
+    struct prompt prompts[PROMPTS_MAX];
+    unsigned prompt_count;
+    bool unsettled; /* prompts were submitted in the middle of a turn: no sleep before a look */
 };
 
 static struct uring_io *io_of(struct worker *w)
@@ -46,6 +74,9 @@ static struct io_uring_sqe *sqe_take(struct uring_io *io)
 
     while (UNLIKELY(sqe == NULL)) {
         io_uring_submit(&io->ring);
+        for (unsigned i = 0; i < io->prompt_count; i++)
+            io->prompts[i].sqe = NULL;
+        io->unsettled = true;
         sqe = io_uring_get_sqe(&io->ring);
     }
     return sqe;
@@ -184,20 +215,102 @@ static void uring_recv(struct worker *w, struct conn *c)
     submit_recv(w, c, c->flags & CONN_BULK ? RBUF_LARGE : RBUF_SMALL, c->flags & CONN_MORE);
 }
 
+static void send_prompt(struct uring_io *io, struct conn *c, struct io_uring_sqe *sqe)
+{
+    unsigned slot = io->prompt_count++;
+
+    io->prompts[slot] = (struct prompt){c, sqe, (int32_t)c->out->in_flight};
+    /* With both flags a part of it counts as failure, and is told. */
+    sqe->msg_flags |= MSG_DONTWAIT;
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = (uint64_t)slot << TAG_BITS | TAG_PROMPT;
+}
+
 static void uring_send(struct worker *w, struct conn *c)
 {
-    struct io_uring_sqe *sqe = sqe_take(io_of(w));
+    struct uring_io *io = io_of(w);
+    struct io_uring_sqe *sqe = sqe_take(io);
     struct output *out = c->out;
     const struct iovec *head = &out->iov[out->first];
 
     /* MSG_WAITALL: the kernel goes on until all was taken, so a short send is an error. */
+    out->in_flight = (uint32_t)head->iov_len;
     if (out->count == 1) {
         io_uring_prep_send(sqe, c->fd, head->iov_base, head->iov_len, MSG_NOSIGNAL | MSG_WAITALL);
     } else {
         out->header = (struct msghdr){.msg_iov = &out->iov[out->first], .msg_iovlen = out->count};
         io_uring_prep_sendmsg(sqe, c->fd, &out->header, MSG_NOSIGNAL | MSG_WAITALL);
+        for (unsigned i = 1; i < out->count; i++)
+            out->in_flight += (uint32_t)head[i].iov_len;
     }
-    sqe_data(sqe, c, TAG_SEND);
+    out->quiet_worker = 0;
+    bool awaited = c->out_bytes > out->in_flight || (c->flags & CONN_WANT_SENT) != 0;
+    if (awaited || out->blocked || out->in_flight > PROMPT_BYTES_MAX ||
+        io->prompt_count == PROMPTS_MAX) {
+        sqe_data(sqe, c, TAG_SEND);
+        return;
+    }
+    out->quiet_worker = (uint16_t)(w->index + 1u);
+    out->quiet_slot = (uint16_t)io->prompt_count;
+    send_prompt(io, c, sqe);
+}
+
+/* Somebody needs to hear of the end of the send in flight. Not submitted yet, it can be made to
+ * report; else it is over, and only its worker sleeps on the news. */
+static void uring_hurry(struct worker *w, struct conn *c)
+{
+    const struct output *out = c->out;
+
+    if (out == NULL || out->quiet_worker == 0)
+        return;
+    if (out->quiet_worker != w->index + 1u) {
+        uring_wake(runtime_worker(out->quiet_worker - 1u));
+        return;
+    }
+    struct uring_io *io = io_of(w);
+    struct prompt *prompt = &io->prompts[out->quiet_slot];
+    if (out->quiet_slot < io->prompt_count && prompt->conn == c && prompt->sqe != NULL)
+        prompt->sqe->flags &= (uint8_t)~IOSQE_CQE_SKIP_SUCCESS;
+}
+
+/* What completions say of prompts. They came with the submission, so all are there, unless the
+ * queue was too small. False: some may be missing. */
+static bool prompts_note(struct uring_io *io)
+{
+    struct io_uring_cqe *cqe;
+    unsigned head;
+
+    io_uring_for_each_cqe(&io->ring, head, cqe)
+    {
+        if ((cqe->user_data & TAG_MASK) == TAG_PROMPT)
+            io->prompts[cqe->user_data >> TAG_BITS].result = cqe->res;
+    }
+    return !io_uring_cq_has_overflow(&io->ring);
+}
+
+/* Before anything else that happened is looked at: who gets bytes finds its sends ended. */
+static void prompts_finish(struct worker *w)
+{
+    struct uring_io *io = io_of(w);
+    struct prompt ended[PROMPTS_MAX];
+    unsigned count = io->prompt_count;
+
+    if (count == 0)
+        return;
+    io->unsettled = !prompts_note(io);
+    if (UNLIKELY(io->unsettled))
+        return;
+    memcpy(ended, io->prompts, count * sizeof *ended);
+    io->prompt_count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        struct conn *c = ended[i].conn;
+
+        if (UNLIKELY(ended[i].result == -EAGAIN)) { /* no room: the next attempt waits for it */
+            c->out->blocked = true;
+            ended[i].result = 0;
+        }
+        conn_send_done(w, c, ended[i].result);
+    }
 }
 
 static void uring_forget(struct worker *w, struct conn *c)
@@ -280,6 +393,7 @@ static void complete(struct worker *w, const struct io_uring_cqe *cqe)
     case TAG_RECV_SMALL: received(w, p, RBUF_SMALL, cqe->res, cqe->flags); return;
     case TAG_RECV_LARGE: received(w, p, RBUF_LARGE, cqe->res, cqe->flags); return;
     case TAG_SEND: conn_send_done(w, p, cqe->res); return;
+    case TAG_PROMPT: return; /* prompts_note() */
     case TAG_POLL: {
         struct io_poll *poll = p;
 
@@ -317,10 +431,15 @@ static void uring_turn(struct worker *w, uint64_t until_us)
     unsigned head;
     unsigned count = 0;
 
+    if (UNLIKELY(io->unsettled))
+        until_us = 0;
     w->counters.waits += until_us != 0;
     w->counters.submissions++;
     submit_and_wait(io, until_us);
+    for (unsigned i = 0; i < io->prompt_count; i++)
+        io->prompts[i].sqe = NULL;
     worker_awake(w);
+    prompts_finish(w);
     io_uring_for_each_cqe(&io->ring, head, cqe)
     {
         struct io_uring_cqe copy = *cqe;
@@ -339,6 +458,7 @@ struct io_engine io_uring_engine = {
     .recv = uring_recv,
     .recv_stop = uring_recv_stop,
     .send = uring_send,
+    .hurry = uring_hurry,
     .forget = uring_forget,
     .poll = uring_poll,
     .poll_cancel = uring_poll_cancel,

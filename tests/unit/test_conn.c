@@ -27,7 +27,7 @@ static void echo_on_io(struct worker *w, struct node *node, struct message *m)
         rbuf_unref(w, m->io.buf);
         conn_flush(w, c);
         if (c->out_bytes > ECHO_LIMIT)
-            conn_want_sent(c);
+            conn_want_sent(w, c);
         else
             conn_recv(w, c);
         return;
@@ -175,7 +175,7 @@ static void flood_more(struct worker *w, struct node *node)
     CHECK(node->conn.out_bytes <= FLOOD_QUEUE + FLOOD_PIECE);
     /* Asked for before sending begins: it is told even when all goes out at once. */
     if (node->conn.out != NULL)
-        conn_want_sent(&node->conn);
+        conn_want_sent(w, &node->conn);
     conn_flush(w, &node->conn);
 }
 
