@@ -81,6 +81,50 @@ static int set_daemon(struct options *o, const char *text)
     return -1;
 }
 
+static int set_format(struct generate_options *g, const char *text)
+{
+    if (strcasecmp(text, "yaml") == 0)
+        g->format = GENERATE_YAML;
+    else if (strcasecmp(text, "toml") == 0)
+        g->format = GENERATE_TOML;
+    else
+        return -1;
+    return 0;
+}
+
+static int apply_generate(struct options *o, enum option_id id, const char *value)
+{
+    struct generate_options *g = &o->generate;
+    long number;
+
+    switch (id) {
+    case OPTION_PG_HOST: g->host = value; return 0;
+    case OPTION_PG_PORT:
+        if (parse_number(&number, value, 0, UINT16_MAX) != 0)
+            return -1;
+        g->port = (int)number;
+        return 0;
+    case OPTION_PG_USER: g->user = value; return 0;
+    case OPTION_PG_PASSWORD: g->password = value; return 0;
+    case OPTION_PG_DATABASE: g->database = value; return 0;
+    case OPTION_SSL: g->ssl = true; return 0;
+    case OPTION_POOL_SIZE:
+        if (parse_number(&number, value, 1, UINT32_MAX) != 0)
+            return -1;
+        g->pool_size = (unsigned)number;
+        return 0;
+    case OPTION_SESSION_MODE: g->session_mode = true; return 0;
+    case OPTION_OUTPUT: g->output = value; return 0;
+    case OPTION_SERVER_HOST: g->server_host = value; return 0;
+    case OPTION_NO_COMMENTS: g->no_comments = true; return 0;
+    case OPTION_REFERENCE: g->reference = true; return 0;
+    case OPTION_RUSSIAN: g->russian = true; return 0;
+    case OPTION_FORMAT: return set_format(g, value);
+    case OPTION_OUTPUT_DIR: o->docs_directory = value; return 0;
+    default: return -1;
+    }
+}
+
 /* value is NULL for a flag of the command line. */
 static int apply(struct options *o, enum option_id id, const char *value)
 {
@@ -112,8 +156,8 @@ static int apply(struct options *o, enum option_id id, const char *value)
         return 0;
     case OPTION_ADMIN_USER: o->snapshot.admin_user = value; return 0;
     case OPTION_ADMIN_PASSWORD: o->snapshot.admin_password = value; return 0;
+    default: return apply_generate(o, id, value);
     }
-    return -1;
 }
 
 /* --- options --- */
@@ -267,20 +311,15 @@ static int parse_help(struct parser *p)
     return STOP_HERE;
 }
 
-static int parse_rest(struct parser *p)
+static int parse_options_only(struct parser *p, const struct option_table *table)
 {
-    struct options *o = p->out;
+    const char *word;
 
-    o->rest = p->argv + p->at;
-    o->rest_count = p->argc - p->at;
-    for (int i = 0; i < o->rest_count; i++) {
-        if (strcmp(o->rest[i], "--help") == 0 || (strcmp(o->rest[i], "-h") == 0)) {
-            o->help_topic = o->command;
-            o->command = COMMAND_HELP;
-            return STOP_HERE;
-        }
-    }
-    return 0;
+    use_table(p, table);
+    int result = next_word(p, &word);
+    if (result != 0)
+        return result;
+    return word != NULL ? usage(p, "unexpected argument", word) : apply_environment(p);
 }
 
 static int parse_command(struct parser *p)
@@ -291,8 +330,8 @@ static int parse_command(struct parser *p)
     case COMMAND_RUN:
     case COMMAND_VERSION: break;
     case COMMAND_HELP: return parse_help(p);
-    case COMMAND_GENERATE:
-    case COMMAND_GENERATE_DOCS: return parse_rest(p);
+    case COMMAND_GENERATE: return parse_options_only(p, &options_generate_table);
+    case COMMAND_GENERATE_DOCS: return parse_options_only(p, &options_docs_table);
     case COMMAND_INSPECT:
         return parse_with_file(p, &options_inspect_table, &o->inspect_file, "missing argument");
     case COMMAND_SNAPSHOT:
@@ -349,6 +388,11 @@ int options_parse(struct options *out, int argc, char **argv, struct failure *wh
         .log_level = LOG_INFO,
         .log_level_name = "info",
         .inherit_fd = -1,
+        .generate = {.host = "localhost",
+                     .port = 5432,
+                     .user = "postgres",
+                     .database = "postgres",
+                     .pool_size = 40},
     };
     return parse_all(&p) < 0 ? -1 : 0;
 }

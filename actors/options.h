@@ -32,6 +32,25 @@ struct snapshot_options {
     int admin_port; /* 0: from the configuration */
 };
 
+enum generate_format { GENERATE_BY_NAME, GENERATE_YAML, GENERATE_TOML };
+
+struct generate_options {
+    const char *host;
+    int port;
+    const char *user;
+    const char *password; /* NULL: none */
+    const char *database;
+    const char *output;      /* NULL: stdout */
+    const char *server_host; /* NULL: host */
+    unsigned pool_size;
+    enum generate_format format;
+    bool ssl;
+    bool session_mode;
+    bool no_comments;
+    bool reference;
+    bool russian;
+};
+
 struct options {
     enum options_command command;
     const char *config_file;
@@ -44,11 +63,11 @@ struct options {
     int inherit_fd; /* -1: none */
 
     enum options_command help_topic; /* COMMAND_RUN: the program as a whole */
-    int rest_count;                  /* what stands behind generate and generate-docs */
-    char **rest;
-    const char *inspect_file; /* "-": stdin */
+    const char *inspect_file;        /* "-": stdin */
     bool inspect_json;
     struct snapshot_options snapshot;
+    struct generate_options generate;
+    const char *docs_directory; /* NULL: stdout */
 };
 
 /* -1 with a text of one or more lines, ready for stderr. */

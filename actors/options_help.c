@@ -35,9 +35,44 @@ static const struct option_row snapshot_rows[] = {
     {OPTION_HELP, "help", 'h', NULL, NULL, "print this text"},
 };
 
+static const struct option_row generate_rows[] = {
+    {OPTION_PG_HOST, "host", '\0', "HOST", "PGHOST",
+     "server to inspect (default: localhost); a directory means its Unix socket"},
+    {OPTION_PG_PORT, "port", 'p', "PORT", "PGPORT", "its port (default: 5432)"},
+    {OPTION_PG_USER, "user", 'u', "USER", "PGUSER",
+     "role that may read pg_shadow (default: postgres)"},
+    {OPTION_PG_PASSWORD, "password", '\0', "PASSWORD", "PGPASSWORD",
+     "its password; better given in the environment"},
+    {OPTION_PG_DATABASE, "database", 'd', "DATABASE", "PGDATABASE",
+     "database to connect to (default: postgres)"},
+    {OPTION_SSL, "ssl", '\0', NULL, NULL,
+     "demand TLS, verified by the system's authorities; also for the pools"},
+    {OPTION_POOL_SIZE, "pool-size", '\0', "N", NULL, "pool_size of every user (default: 40)"},
+    {OPTION_SESSION_MODE, "session-pool-mode", 's', NULL, NULL,
+     "pools in session mode instead of transaction mode"},
+    {OPTION_OUTPUT, "output", 'o', "FILE", NULL, "where to write (default: standard output)"},
+    {OPTION_SERVER_HOST, "server-host", '\0', "HOST", NULL,
+     "server_host of the pools (default: that of --host)"},
+    {OPTION_NO_COMMENTS, "no-comments", '\0', NULL, NULL, "settings only"},
+    {OPTION_REFERENCE, "reference", '\0', NULL, NULL, "an example; no server is asked"},
+    {OPTION_RUSSIAN, "russian-comments", '\0', NULL, NULL, "comments in Russian"},
+    {OPTION_RUSSIAN, "ru", '\0', NULL, NULL, "the same"},
+    {OPTION_FORMAT, "format", 'f', "FORMAT", NULL,
+     "yaml or toml (default: by the name of the file; without one yaml)"},
+    {OPTION_HELP, "help", 'h', NULL, NULL, "print this text"},
+};
+
+static const struct option_row docs_rows[] = {
+    {OPTION_OUTPUT_DIR, "output-dir", 'o', "DIR", NULL,
+     "write general.md, pool.md and prometheus.md there (default: standard output)"},
+    {OPTION_HELP, "help", 'h', NULL, NULL, "print this text"},
+};
+
 const struct option_table options_main_table = {main_rows, COUNT_OF(main_rows)};
 const struct option_table options_inspect_table = {inspect_rows, COUNT_OF(inspect_rows)};
 const struct option_table options_snapshot_table = {snapshot_rows, COUNT_OF(snapshot_rows)};
+const struct option_table options_generate_table = {generate_rows, COUNT_OF(generate_rows)};
+const struct option_table options_docs_table = {docs_rows, COUNT_OF(docs_rows)};
 
 static const struct {
     const char *name;
@@ -108,8 +143,18 @@ void options_print_help(enum options_command topic)
     case COMMAND_RUN:
     case COMMAND_HELP:
     case COMMAND_VERSION: print_main_help(); break;
-    case COMMAND_GENERATE: printf("Usage: pg_doorman generate [GENERATE OPTIONS]\n"); break;
-    case COMMAND_GENERATE_DOCS: printf("Usage: pg_doorman generate-docs [-o DIR]\n"); break;
+    case COMMAND_GENERATE:
+        printf("Writes a configuration for the databases and login roles of a PostgreSQL.\n"
+               "\n"
+               "Usage: pg_doorman generate [OPTIONS]\n");
+        print_rows(&options_generate_table);
+        break;
+    case COMMAND_GENERATE_DOCS:
+        printf("Writes the reference of all settings, as Markdown.\n"
+               "\n"
+               "Usage: pg_doorman generate-docs [OPTIONS]\n");
+        print_rows(&options_docs_table);
+        break;
     case COMMAND_INSPECT:
         printf("Prints a snapshot, or any other msgpack document, for people.\n"
                "\n"

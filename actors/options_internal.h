@@ -20,6 +20,21 @@ enum option_id {
     OPTION_ADMIN_PORT,
     OPTION_ADMIN_USER,
     OPTION_ADMIN_PASSWORD,
+    OPTION_PG_HOST,
+    OPTION_PG_PORT,
+    OPTION_PG_USER,
+    OPTION_PG_PASSWORD,
+    OPTION_PG_DATABASE,
+    OPTION_SSL,
+    OPTION_POOL_SIZE,
+    OPTION_SESSION_MODE,
+    OPTION_OUTPUT,
+    OPTION_SERVER_HOST,
+    OPTION_NO_COMMENTS,
+    OPTION_REFERENCE,
+    OPTION_RUSSIAN,
+    OPTION_FORMAT,
+    OPTION_OUTPUT_DIR,
 };
 
 struct option_row {
@@ -38,6 +53,8 @@ struct option_table {
 extern const struct option_table options_main_table;
 extern const struct option_table options_inspect_table;
 extern const struct option_table options_snapshot_table;
+extern const struct option_table options_generate_table;
+extern const struct option_table options_docs_table;
 
 /* By name, COMMAND_RUN when it is none. */
 enum options_command options_command_named(const char *word);

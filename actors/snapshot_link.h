@@ -1,5 +1,4 @@
-/* snapshot_link.h: the conversation of `pg_doorman snapshot` with the pooler: blocking sockets, a
- * time limit on each wait, one query. */
+/* snapshot_link.h: the conversation of `pg_doorman snapshot` with the pooler: one query. */
 #ifndef ACTORS_SNAPSHOT_LINK_H
 #define ACTORS_SNAPSHOT_LINK_H
 

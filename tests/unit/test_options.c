@@ -184,8 +184,8 @@ TEST(commands_keep_their_arguments)
 
     clear_environment();
     EQ(parse(&o, "-d generate -d db -o x.toml", &why), 0);
-    EQ(o.rest_count, 4);
-    STR_EQ(o.rest[3], "x.toml");
+    STR_EQ(o.generate.database, "db");
+    STR_EQ(o.generate.output, "x.toml");
     EQ(parse(&o, "inspect --json -", &why), 0);
     STR_EQ(o.inspect_file, "-");
     CHECK(o.inspect_json);

@@ -183,7 +183,7 @@ TEST(failures_name_their_reason)
         enum server_mood mood;
         const char *want;
     } rows[] = {
-        {REFUSES, "the pooler answers: no such luck (28P01)"},
+        {REFUSES, "the pooler answers: FATAL: no such luck (28P01)"},
         {SENDS_GARBAGE, "what answers there does not speak PostgreSQL's protocol"},
         {SENDS_NO_ROW, "the pooler's answer is empty"},
         {HANGS_UP, "the pooler closed the connection"},
