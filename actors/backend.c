@@ -65,6 +65,7 @@ static void backend_free(struct backend *b)
     ledger_free(&b->ledger);
     statement_set_free(b->statements);
     packer_free(&b->parameters);
+    parameter_set_unref(b->applied);
     config_unref(b->config);
     actor_exit(&b->actor);
 }

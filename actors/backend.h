@@ -10,6 +10,7 @@
 
 #include "actors/app.h"
 #include "actors/ledger.h"
+#include "actors/parameters.h"
 #include "actors/statement.h"
 
 /* As the pool sees it. */
@@ -28,6 +29,7 @@ enum backend_dirt {
     DIRT_ROLLBACK = 256,     /* an open or implicit transaction */
     DIRT_SYNC = 512,         /* it skips everything up to a Sync */
     DIRT_CANCEL = 1024,      /* a cancel request was sent, and may strike late */
+    UNDONE_ALL = 1 << 14,    /* in `undone`: all settings */
 };
 
 struct backend {
@@ -60,12 +62,18 @@ struct backend {
     bool needs_sync; /* extended messages were sent since the last ReadyForQuery */
     bool copy_in;
     bool broken;
-    uint16_t dirt;         /* enum backend_dirt */
-    uint16_t undone;       /* of it, what is gone if the transaction ends well */
-    uint16_t lasting;      /* kinds that prepared statements may leave at any time */
-    uint32_t setting;      /* the one that was SET, as scan_effect has it */
-    uint32_t cancels_sent; /* requests to cancel what runs, in this lease */
-    actor_id temp_owner;   /* the session that may find DIRT_LAZY; 0: none */
+    uint16_t dirt;                 /* enum backend_dirt */
+    uint16_t undone;               /* of it, what is gone if the transaction ends well */
+    uint16_t lasting;              /* kinds that prepared statements may leave at any time */
+    uint32_t setting;              /* the one that was SET, as scan_effect has it */
+    struct parameter_set *applied; /* settings of the last client that it was given; referenced */
+    bool applied_stale;            /* they have changed since */
+    bool applied_touched;          /* in this lease something was RESET */
+    bool all_reset;                /* in this lease all was */
+    bool reported;                 /* in this lease a ParameterStatus came; before it: */
+    uint32_t tracked_before[PARAMETERS_TRACKED]; /* hashes of the values */
+    uint32_t cancels_sent;                       /* requests to cancel what runs, in this lease */
+    actor_id temp_owner;                         /* the session that may find DIRT_LAZY; 0: none */
 
     /* the actor's own */
     uint32_t cancels_done; /* of cancels_sent, those that the server has acted on */

@@ -107,6 +107,10 @@ static int clean_state(struct worker *w, struct backend *b)
     /* Its owner may come back for the rest; if another comes first, the pool asks again. */
     if (b->temp_owner != 0 && (now & ~DIRT_LAZY) != 0)
         now &= (uint16_t)~DIRT_LAZY;
+    if (b->applied != NULL && !b->applied->tracked_only)
+        now |= SCAN_SET; /* RESET ROLE may be among what undoes the others */
+    if (b->applied != NULL && b->applied->plans)
+        now |= SCAN_PREPARE;
     remedy(now, sql, sizeof sql);
     log_info("[%s@%s] cleaning server pid=%d: %s", b->shared->user, b->shared->database, b->pid,
              sql);
@@ -114,6 +118,11 @@ static int clean_state(struct worker *w, struct backend *b)
         return -1;
     if ((now & SCAN_PREPARE) && b->statements != NULL)
         statement_set_clear(b->statements);
+    if (now & SCAN_SET) {
+        parameter_set_unref(b->applied);
+        b->applied = NULL;
+        b->applied_stale = false;
+    }
     b->dirt &= (uint16_t)~now;
     b->undone = 0;
     b->setting = 0;

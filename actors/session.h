@@ -25,6 +25,7 @@
 #define ACTORS_SESSION_H
 
 #include "actors/backend.h"
+#include "actors/parameters.h"
 #include "auth/hba.h"
 #include "proto/messages.h"
 
@@ -93,10 +94,14 @@ struct session {
     bool begin_owed;        /* a BEGIN was answered that no server has seen yet */
     bool cancel_wanted : 1; /* cancelled while it waited: the statement is when it runs */
     bool terminated : 1;    /* it said goodbye: what it sent before is meant to be done */
-    uint8_t key_more;       /* bytes of the cancel key behind the names, after `secret` */
+    bool syncing : 1;       /* the backend is being given the client's settings */
+    bool sync_alone : 1;    /* and nothing else until it has taken them */
+    bool sync_failed : 1;
+    uint8_t key_more; /* bytes of the cancel key behind the names, after `secret` */
     uint16_t flags;
-    uint32_t secret; /* the first bytes of the cancel key */
-    uint64_t number; /* "#c<number>"; its low half is the cancel key's pid */
+    uint32_t secret;        /* the first bytes of the cancel key */
+    uint32_t drained_bytes; /* phase DRAINING: read for nobody */
+    uint64_t number;        /* "#c<number>"; its low half is the cancel key's pid */
 
     struct rbuf *in; /* client bytes that wait: [in_at, in_end) */
     uint32_t in_at;
@@ -106,6 +111,7 @@ struct session {
     uint64_t body_left;  /* of the client message that is passing */
 
     struct pool_shared *shared;
+    struct parameter_set *wanted; /* settings of its own; referenced */
     struct backend *backend;
     uint64_t ticket; /* of the open request to the pool */
     uint64_t asked_us;
@@ -116,7 +122,6 @@ struct session {
     uint64_t watched_us;     /* the earliest alarm of that kind; 0: none */
     uint64_t server_held_us; /* since when SESSION_SERVER_PAUSED */
     uint64_t client_held_us; /* since when SESSION_CLIENT_PAUSED */
-    uint64_t drained_bytes;
 
     struct session_login *login;
     struct packer *capture; /* the reply of the check query, as it passes; else NULL */
@@ -235,6 +240,21 @@ void session_state_answered(struct backend *b, const struct ledger_entry *entry)
 void session_state_failed(struct backend *b, struct ledger_entry *head);
 void session_state_tag(struct backend *b, struct ledger_entry *head, struct bytes tag);
 void session_state_ready(struct backend *b);
+/* session_parameters.c */
+/* At the end of the login: what the StartupMessage asks for, as far as it is followed. */
+void session_parameters_asked(struct session *s, const struct pool_config *pool);
+/* Right after a backend was bound that does not have what the client wants. */
+void session_sync(struct worker *w, struct session *s);
+void session_sync_refused(struct worker *w, struct session *s, struct bytes sqlstate,
+                          struct bytes text);
+void session_sync_ended(struct worker *w, struct session *s);
+/* A ParameterStatus has come and is about to be noted; the lease ends. */
+void session_parameter_changes(struct backend *b);
+void session_parameters_released(struct worker *w, struct session *s);
+/* The client has RESET all in a lease that goes on: between transactions it gets its own back. */
+void session_parameters_restored(struct worker *w, struct session *s);
+/* The login reply's ParameterStatus: the server's, packed in pairs, and the client's own. */
+void session_parameters_write(const struct session *s, struct bytes packed, struct writer *out);
 /* session_output.c: server -> client */
 void session_on_server_bytes(struct worker *w, struct session *s, struct rbuf *buf, uint32_t len);
 /* Sends the pooler's own replies that are next. */

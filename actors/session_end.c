@@ -131,6 +131,8 @@ void session_maybe_exit(struct worker *w, struct session *s)
     session_login_free(s);
     session_statements_free(s);
     session_capture_end(s, false);
+    parameter_set_unref(s->wanted);
+    s->wanted = NULL;
     free(s->name);
     s->name = NULL;
     s->in_end = 0;

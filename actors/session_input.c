@@ -322,6 +322,8 @@ bool session_must_pause(const struct session *s)
 {
     struct ledger *l = &s->backend->ledger;
 
+    if (UNLIKELY(s->sync_alone))
+        return true;
     if (ledger_empty(l) || (s->flags & SESSION_COPY_IN))
         return false;
     if (ledger_count(l) >= LEDGER_HIGH)

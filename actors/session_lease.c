@@ -29,6 +29,9 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
         s->flags |= SESSION_REMAP;
     snprintf(b->application_name, sizeof b->application_name, "%s", session_application(s));
     atomic_fetch_add_explicit(&app.in_transaction, 1, memory_order_relaxed);
+    s->syncing = s->sync_alone = s->sync_failed = false;
+    if (UNLIKELY(b->applied != s->wanted || b->applied_stale))
+        session_sync(w, s);
     if (s->begin_owed)
         session_send_begin(w, s);
     if (waited_us >= 500000)
@@ -145,7 +148,7 @@ void session_give_back(struct worker *w, struct session *s, enum lease_end how)
 }
 
 /* What the next holder must not find. */
-static enum lease_end judge(struct session *s)
+static enum lease_end judge(struct worker *w, struct session *s)
 {
     struct backend *b = s->backend;
 
@@ -160,6 +163,8 @@ static enum lease_end judge(struct session *s)
         b->dirt |= DIRT_ROLLBACK;
     if (b->cancels_sent > 0)
         b->dirt |= DIRT_CANCEL;
+    if (UNLIKELY(b->reported || b->all_reset || b->applied_touched))
+        session_parameters_released(w, s);
     b->undone = 0; /* the transaction did not come to its end */
     if (!b->effective->cleanup_server_connections)
         b->dirt &= (uint16_t)~DIRT_STATE;
@@ -198,7 +203,7 @@ void session_release(struct worker *w, struct session *s)
             return;
         }
     }
-    enum lease_end how = judge(s);
+    enum lease_end how = judge(w, s);
     if (how == LEASE_BROKEN) {
         session_close_backend(w, s);
         return;

@@ -274,6 +274,7 @@ static enum verdict on_parameter(struct pass *p, const uint8_t *body, uint32_t l
         p->b->broken = true;
         return SWALLOW;
     }
+    session_parameter_changes(p->b);
     backend_set_parameter(p->b, pair.name, pair.value);
     if (p->b->effective->log_client_parameter_status_changes)
         log_info(SESSION_LOG(p->s) "parameter changed pid=%d: %.*s=%.*s", SESSION_ID(p->s),
@@ -385,6 +386,45 @@ static bool one_message(struct pass *p)
     return !b->broken;
 }
 
+/* The replies to the pooler's own words about settings: nothing of them is for the client but what
+ * other sessions say to it. False: the next message is not whole, or not about that any more. */
+static bool sync_message(struct pass *p)
+{
+    struct session *s = p->s;
+    struct backend *b = p->b;
+    struct error_fields fields;
+    struct parameter pair;
+    struct frame f;
+
+    switch (frame_peek(&f, p->at, (size_t)(p->end - p->at), INT32_MAX)) {
+    case FRAME_BROKEN:
+        b->broken = true;
+        p->at = p->run = p->end;
+        return false;
+    case FRAME_PARTIAL: stash(p); return false;
+    case FRAME_WHOLE: break;
+    }
+    p->at += FRAME_HEADER + f.body_len;
+    if (f.type == 'A')
+        put_run(p, p->at);
+    p->run = p->at;
+    if (f.type == 'S' && read_parameter_status(f.body, f.body_len, &pair) == 0)
+        backend_set_parameter(b, pair.name, pair.value);
+    if (f.type == 'E' && read_error(f.body, f.body_len, &fields) == 0) {
+        session_sync_refused(p->w, s, fields.sqlstate, fields.message);
+        b->broken |= is_fatal(&fields);
+    }
+    if (f.type != 'Z')
+        return true;
+    b->status = f.body_len == 1 ? (char)f.body[0] : '?';
+    b->broken |= b->status != 'I';
+    ledger_pop(&b->ledger);
+    if (ledger_empty(&b->ledger))
+        b->needs_sync = false;
+    session_sync_ended(p->w, s);
+    return false;
+}
+
 /* What was held back and what came, in one piece. */
 static struct rbuf *join_stash(struct worker *w, struct backend *b, const struct rbuf *buf,
                                uint32_t *len)
@@ -414,9 +454,23 @@ static void after_bytes(struct worker *w, struct session *s)
     }
     if (s->phase != SESSION_BOUND)
         return;
-    if (session_may_release(s))
+    if (UNLIKELY(s->sync_failed)) {
+        s->sync_failed = s->sync_alone = false;
+        session_told(w, s, "settings refused");
+        return;
+    }
+    if (UNLIKELY(s->sync_alone && !s->syncing)) {
+        s->sync_alone = false;
+        session_on_client_input(w, s);
+        return;
+    }
+    if (session_may_release(s)) {
         session_release(w, s);
-    else if (s->in != NULL)
+        return;
+    }
+    if (UNLIKELY(b->all_reset))
+        session_parameters_restored(w, s);
+    if (s->in != NULL)
         session_on_client_input(w, s); /* what had to wait for these replies */
 }
 
@@ -430,6 +484,8 @@ void session_on_server_bytes(struct worker *w, struct session *s, struct rbuf *b
     struct pass p = {w, s, b, buf, buf->data, buf->data, buf->data + len};
     if (s->phase == SESSION_DRAINING)
         s->drained_bytes += len;
+    while (UNLIKELY(s->syncing) && p.at < p.end && sync_message(&p))
+        ;
     while (p.at < p.end) {
         if (b->body_left > 0)
             pass_body(&p);

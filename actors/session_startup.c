@@ -104,15 +104,6 @@ static void put_writer(struct worker *w, struct session *s, struct writer *out)
 
 /* --- the login reply --- */
 
-static bool operator_managed(const struct effective *e, struct bytes name)
-{
-    for (size_t i = 0; i < e->startup_parameters.count; i++) {
-        if (bytes_equal(bytes_of(e->startup_parameters.items[i].name), name))
-            return true;
-    }
-    return false;
-}
-
 static void put_key_and_ready(struct session *s, struct writer *out)
 {
     uint8_t key[SESSION_KEY];
@@ -143,29 +134,15 @@ static void logged_in(struct worker *w, struct session *s, struct writer *out)
 void session_on_parameters(struct worker *w, struct session *s, struct message *m)
 {
     struct msg_POOL_PARAMETERS p = message_get_POOL_PARAMETERS(m);
-    const struct user_config *user = NULL;
     struct writer out;
 
     s->flags &= (uint16_t)~SESSION_ASKED;
     if (s->phase != SESSION_LOGIN)
         return;
-    const struct pool_config *pool = config_pool(s->login->config, session_database(s));
-    if (pool != NULL)
-        user = config_user(pool, session_user(s));
+    session_parameters_asked(s, config_pool(s->login->config, session_database(s)));
     writer_init(&out);
     write_authentication(&out, 0, NULL, 0);
-    struct unpacker u = unpacker_of(p.pairs.at, p.pairs.len);
-    while (u.at < u.end && !u.bad) {
-        struct bytes name = unpack_bytes(&u);
-        struct bytes value = unpack_bytes(&u);
-        const char *own = parameter(s->login, "application_name");
-
-        /* The one value that is the client's own affair; of the rest it is told the truth. */
-        if (own != NULL && bytes_equal(name, bytes_of("application_name")) &&
-            (user == NULL || !operator_managed(&user->effective, name)))
-            value = bytes_of(own);
-        write_parameter_status(&out, name, value);
-    }
+    session_parameters_write(s, p.pairs, &out);
     session_go(s, SESSION_IDLE);
     logged_in(w, s, &out);
     /* A client may have sent its first query behind the password. */

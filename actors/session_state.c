@@ -78,6 +78,10 @@ void session_state_answered(struct backend *b, const struct ledger_entry *entry)
     if ((e->clears & SCAN_RESET_ONE) && b->setting == e->setting)
         clears |= SCAN_SET;
     b->undone |= clears & (uint16_t)~b->lasting;
+    if (e->clears & SCAN_SET)
+        b->undone |= UNDONE_ALL;
+    if (e->clears & (SCAN_SET | SCAN_ROLE | SCAN_RESET_ONE))
+        b->applied_touched = true;
 }
 
 /* Only a transaction that ends well makes it true that something was cleared. */
@@ -95,6 +99,7 @@ void session_state_ready(struct backend *b)
 {
     if (b->status != 'I' || LIKELY(b->undone == 0))
         return;
+    b->all_reset |= (b->undone & UNDONE_ALL) != 0;
     b->dirt &= (uint16_t)~b->undone;
     if (b->undone & SCAN_SET)
         b->setting = 0;
@@ -110,6 +115,7 @@ static void on_discard_all(struct backend *b, const struct ledger_entry *head)
     b->undone = 0;
     b->lasting = 0;
     b->setting = 0;
+    b->all_reset = true;
 }
 
 /* The tags tell what happened where the text could not be read to its end. */
