@@ -73,7 +73,10 @@ static void unknown(struct admin_run *run, const struct admin_statement *s)
         word[len++] = isprint((unsigned char)*c) ? (char)toupper((unsigned char)*c) : '?';
     word[len] = '\0';
     log_warn("unknown command %s from %s", word, run->who);
-    admin_error(run, "58000", "Unsupported query against the admin database");
+    if (strcmp(word, "COPY") == 0)
+        admin_error(run, "0A000", "COPY is not supported here");
+    else
+        admin_error(run, "58000", "Unsupported query against the admin database");
 }
 
 static enum admin_result execute(struct admin_run *run, const struct admin_statement *s)

@@ -118,9 +118,12 @@ struct session {
     uint64_t leased_us;
     uint64_t query_us; /* when the running query was read */
     uint32_t lease_batches;
-    uint32_t alarm;          /* token: alarms of earlier waits are stale; 0 is WATCH_ALARM */
-    uint64_t watched_us;     /* the earliest alarm of that kind; 0: none */
-    uint64_t server_held_us; /* since when SESSION_SERVER_PAUSED */
+    uint32_t alarm;      /* token: alarms of earlier waits are stale; 0 is WATCH_ALARM */
+    uint64_t watched_us; /* the earliest alarm of that kind; 0: none */
+    union {
+        uint64_t server_held_us; /* since when SESSION_SERVER_PAUSED */
+        struct console *console; /* without a pool: its prepared commands, or NULL */
+    };
     uint64_t client_held_us; /* since when SESSION_CLIENT_PAUSED */
 
     struct session_login *login;

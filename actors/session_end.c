@@ -1,5 +1,6 @@
 /* How sessions end, and what ends them: errors, time limits, cancel requests of others. */
 #define LOG_MODULE "pg_doorman::client"
+#include "actors/console.h"
 #include "actors/session.h"
 
 #include "runtime/log.h"
@@ -133,6 +134,8 @@ void session_maybe_exit(struct worker *w, struct session *s)
     session_capture_end(s, false);
     parameter_set_unref(s->wanted);
     s->wanted = NULL;
+    if (s->shared == NULL)
+        console_free(s);
     free(s->name);
     s->name = NULL;
     s->in_end = 0;
