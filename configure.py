@@ -32,6 +32,10 @@ DEBIAN_PACKAGES = [
     "python3", "liburing-dev", "android-libboringssl-dev", "libfyaml-dev", "libmsgpack-dev",
     "postgresql", "postgresql-contrib", "pgbouncer", "python3-pytest", "python3-psycopg2",
     "python3-asyncpg", "python3-matplotlib", "python3-yaml",
+    # for tests/drivers/
+    "python3-psycopg", "python3-psycopg-pool", "python3-sqlalchemy", "default-jdk-headless",
+    "libpostgresql-jdbc-java", "golang-go", "golang-github-jackc-pgx-v4-dev",
+    "golang-github-lib-pq-dev", "php-cli", "php-pgsql", "libdbd-pg-perl",
 ]
 
 # What each library must be able to do, the package that brings it, and how to link it.
@@ -160,7 +164,7 @@ def install_node_modules():
     npm = shutil.which("npm")
     command = [npm or "npm", "ci", "--no-audit", "--no-fund", "--prefix", "tests/drivers"]
     if npm is None or subprocess.run(command, stdin=subprocess.DEVNULL).returncode != 0:
-        say("`%s` did not work, so the tests with Node.js drivers cannot run; the rest can. "
+        say("`%s` did not work, so the tests with Node.js drivers will fail; the rest can run. "
             "Repeat it by hand once npm is installed and the network is there."
             % shlex.join(command))
 
@@ -456,6 +460,8 @@ def add_deeds(graph, programs):
     up = "$python tests/tools/up.py --builddir $builddir"
     graph.run("up", up, "UP", programs["main"])
     graph.run("up-once", up + " --once", "UP once", programs["main"])
+    graph.run("drivers", "$python tests/drivers/run.py --builddir $builddir", "DRIVERS",
+              programs["main"])
     graph.run("bench", "$python tests/bench/bench.py", "BENCH",
               programs["main"] + programs["bench"])
     graph.run("check-format", "$python tests/tools/check_format.py --clang-format $clang_format",

@@ -1,8 +1,8 @@
-"""Programs and drivers as users have them, with every kind of password on both sides."""
+"""Programs and drivers as users have them, with every kind of password on both sides. What drivers
+do in all its breadth is in tests/drivers/."""
 
 import asyncio
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -12,7 +12,7 @@ import psycopg2
 import psycopg2.extras
 import pytest
 
-from pooler import ROOT, TRUST, pool, trust_user
+from pooler import TRUST, pool, trust_user
 from postgres import PASSWORDS, binary
 from waiting import PATIENCE
 
@@ -191,35 +191,6 @@ def test_asyncpg_pool_with_concurrent_statements(setup):
         await connections.close()
 
     run_asyncio(talk)
-
-
-# ---- node-postgres
-
-
-@pytest.fixture(scope="session")
-def node_modules(tmp_path_factory):
-    """The driver as package-lock.json pins it. Without npm or a registry the tests are skipped."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("node or npm is not installed")
-    source = os.path.join(ROOT, "tests", "drivers")
-    directory = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json", "node_postgres.js"):
-        shutil.copy(os.path.join(source, name), directory)
-    try:
-        done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-                              cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=120)
-    except subprocess.TimeoutExpired:
-        pytest.skip("npm gets no answer from its registry")
-    if done.returncode != 0:
-        pytest.skip("npm: " + done.stdout[-500:])
-    return directory
-
-
-def test_node_postgres(setup, node_modules, request):
-    mode = request.node.callspec.params["setup"][1]
-    done = setup.run("node", "node_postgres.js", mode, cwd=node_modules)
-    assert done.stdout.count("ok ") == 7
 
 
 def test_login_through_the_pooler_is_quick(setup):
