@@ -187,6 +187,7 @@ struct pool_row {
     uint64_t client_prepared_bytes;
     uint64_t client_named_count;
     uint64_t client_anonymous_count;
+    uint64_t client_anonymous_evictions_alive;
     uint64_t async_clients;
 };
 
@@ -226,21 +227,6 @@ struct server_row {
     uint64_t prepared_size;
 };
 
-/* A statement that clients of one pool know. */
-enum { STATEMENT_NAMED = 1, STATEMENT_ANONYMOUS = 2 };
-struct statement_row {
-    const char *pool; /* user@database */
-    const struct pool_shared *shared;
-    uint64_t number;
-    uint64_t hash;
-    uint64_t bytes;
-    uint64_t count_used;
-    const char *name;
-    const char *query;
-    const char *kind;
-    unsigned kinds;
-};
-
 struct census {
     struct arena *arena;
     struct pool_row *pools; /* by database and user */
@@ -252,14 +238,10 @@ struct census {
     struct server_row *servers; /* by database, user, age */
     size_t server_count;
     size_t server_room;
-    struct statement_row *statements; /* by pool and number; only when asked for */
-    size_t statement_count;
-    size_t statement_room;
-    bool with_statements;
 };
 /* From a coroutine. Actors that cannot be visited within a moment are left out, or shown with what
  * is known without them. Everything lies in the arena. */
-void census_take(struct worker *w, struct census *c, struct arena *arena, bool with_statements);
+void census_take(struct worker *w, struct census *c, struct arena *arena);
 /* The pools alone, without looking at clients. */
 void census_take_pools(struct worker *w, struct census *c, struct arena *arena);
 /* When a visit is given up, and a breath every so many of them. */

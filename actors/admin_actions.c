@@ -135,11 +135,13 @@ enum admin_result admin_set(struct admin_run *run, const struct admin_statement 
 
 enum admin_result admin_reset(struct admin_run *run, const struct admin_statement *s)
 {
-    /* A text lives as long as a client or a backend refers to it: there is nothing to drop. */
-    if (s->count == 2 && admin_word_is(s, 1, "interner"))
+    if (s->count == 2 && admin_word_is(s, 1, "interner")) {
+        /* Texts in use stay where they are; their next use lists them again. */
+        statement_text_reset();
         write_command_complete(&run->out, "RESET");
-    else
+    } else {
         admin_error(run, "58000",
                     "Unsupported RESET target \xe2\x80\x94 only RESET INTERNER is supported");
+    }
     return ADMIN_DONE;
 }

@@ -164,6 +164,8 @@ static void add_pool(void *context, struct pool_shared *shared)
     row->database = shared->database;
     row->user = shared->user;
     row->mode = atomic_load(&shared->mode) == POOL_MODE_SESSION ? "session" : "transaction";
+    statement_cache_totals(&shared->statements, &row->pool_prepared_count,
+                           &row->pool_prepared_bytes);
     copy_counters(row);
 }
 
@@ -241,53 +243,6 @@ static const char *client_wait(const struct session *s)
     return "idle";
 }
 
-static void add_statement(struct looking *l, const struct session *s, const struct statement *st,
-                          unsigned kind)
-{
-    struct statement_row *row = ROW_ADD(l->census, statement);
-
-    row->shared = s->shared;
-    row->number = st->number;
-    row->hash = st->hash;
-    row->bytes = strlen((const char *)st->tail);
-    row->count_used = atomic_load_explicit(&st->used, memory_order_relaxed);
-    row->name = st->name;
-    row->query = (const char *)st->tail;
-    row->kinds = kind;
-}
-
-struct statement_looking {
-    struct looking *looking;
-    const struct session *session;
-};
-
-static void look_at_statement(void *context, struct bytes name, struct statement *st)
-{
-    struct statement_looking *l = context;
-
-    (void)name;
-    add_statement(l->looking, l->session, st, STATEMENT_NAMED);
-}
-
-static void copy_statements(struct looking *l, const struct session *s)
-{
-    struct statement_looking each = {l, s};
-    size_t from = l->census->statement_count;
-
-    if (s->shared == NULL || !l->census->with_statements)
-        return;
-    statement_map_each(&s->statements, look_at_statement, &each);
-    if (s->unnamed != NULL)
-        add_statement(l, s, s->unnamed, STATEMENT_ANONYMOUS);
-    /* A client that forgets one frees its text: take a copy while it cannot. */
-    for (size_t i = from; i < l->census->statement_count; i++) {
-        struct statement_row *row = &l->census->statements[i];
-
-        row->name = arena_text(l->census->arena, row->name);
-        row->query = arena_text(l->census->arena, row->query);
-    }
-}
-
 static void count_client(struct looking *l, const struct session *s, const struct client_row *row)
 {
     struct pool_row *pool = s->shared == NULL ? NULL : pool_row_of(l->census, s->shared);
@@ -299,9 +254,14 @@ static void count_client(struct looking *l, const struct session *s, const struc
     pool->cl_waiting += row->state[0] == 'w';
     pool->wait_max_us = MAX(pool->wait_max_us, s->wait_max_us);
     pool->async_clients += (s->flags & SESSION_ASYNC) != 0;
+    uint64_t anonymous = s->anonymous != NULL ? statement_set_count(s->anonymous)
+                                              : s->unnamed != NULL;
     pool->client_named_count += s->statements.count;
-    pool->client_anonymous_count += s->unnamed != NULL;
-    pool->client_prepared_count += s->statements.count + (s->unnamed != NULL);
+    pool->client_anonymous_count += anonymous;
+    pool->client_prepared_count += s->statements.count + anonymous;
+    pool->client_prepared_bytes += statement_map_bytes(&s->statements) +
+                                   (s->anonymous == NULL ? 0 : statement_set_bytes(s->anonymous));
+    pool->client_anonymous_evictions_alive += s->anonymous_evictions;
 }
 
 static void look_at_session(struct actor *a, void *context)
@@ -328,7 +288,6 @@ static void look_at_session(struct actor *a, void *context)
     row->errors = s->errors;
     row->age_seconds = since(l->now_us, s->connected_us) / 1000000;
     count_client(l, s, row);
-    copy_statements(l, s);
 }
 
 static int by_number(const void *a, const void *b)
@@ -339,51 +298,11 @@ static int by_number(const void *a, const void *b)
     return (x->number > y->number) - (x->number < y->number);
 }
 
-static int by_pool_and_number(const void *a, const void *b)
-{
-    const struct statement_row *x = a;
-    const struct statement_row *y = b;
-    int order = strcmp(x->shared->database, y->shared->database);
-
-    if (order == 0)
-        order = strcmp(x->shared->user, y->shared->user);
-    return order != 0 ? order : (x->number > y->number) - (x->number < y->number);
-}
-
-/* One row for each statement of a pool, however many clients know it. */
-static void merge_statements(struct census *c)
-{
-    size_t kept = 0;
-
-    if (c->statement_count == 0)
-        return;
-    qsort(c->statements, c->statement_count, sizeof *c->statements, by_pool_and_number);
-    for (size_t i = 0; i < c->statement_count; i++) {
-        struct statement_row *row = &c->statements[i];
-        struct statement_row *before = kept == 0 ? NULL : &c->statements[kept - 1];
-        struct pool_row *pool = pool_row_of(c, row->shared);
-
-        if (pool != NULL)
-            pool->client_prepared_bytes += row->bytes;
-        if (before != NULL && before->shared == row->shared && before->number == row->number) {
-            before->kinds |= row->kinds;
-            continue;
-        }
-        if (pool != NULL) {
-            pool->pool_prepared_count++;
-            pool->pool_prepared_bytes += row->bytes;
-        }
-        c->statements[kept++] = *row;
-    }
-    c->statement_count = kept;
-}
-
-void census_take(struct worker *w, struct census *c, struct arena *arena, bool with_statements)
+void census_take(struct worker *w, struct census *c, struct arena *arena)
 {
     size_t count;
 
     census_take_pools(w, c, arena);
-    c->with_statements = with_statements;
     actor_id *sessions = actor_list(&session_type, &count);
     for (size_t i = 0; i < count; i++) {
         struct looking l = {c, NULL, w->now_us};
@@ -396,5 +315,4 @@ void census_take(struct worker *w, struct census *c, struct arena *arena, bool w
     free(sessions);
     if (c->client_count > 0)
         qsort(c->clients, c->client_count, sizeof *c->clients, by_number);
-    merge_statements(c);
 }

@@ -21,7 +21,7 @@ void show_clients(struct admin_run *run)
     struct table t = TABLE(&run->out, client_columns);
     struct census c;
 
-    census_take(run->worker, &c, &run->arena, false);
+    census_take(run->worker, &c, &run->arena);
     table_head(&t);
     for (size_t i = 0; i < c.client_count; i++)
         table_row(&t, &c.clients[i]);
@@ -89,7 +89,7 @@ void show_lists(struct admin_run *run)
     struct table t = TABLE(&run->out, columns);
     struct census c;
 
-    census_take(run->worker, &c, &run->arena, false);
+    census_take(run->worker, &c, &run->arena);
     uint64_t pools = c.pool_count + 1; /* the console counts as one */
     struct list_row rows[] = {
         {"databases", pools},

@@ -3,7 +3,7 @@
 
 static void census(struct admin_run *run, struct census *c)
 {
-    census_take(run->worker, c, &run->arena, false);
+    census_take(run->worker, c, &run->arena);
 }
 
 static void put_pools(struct admin_run *run, const struct column *columns, size_t count,
@@ -104,12 +104,12 @@ void show_pools_memory(struct admin_run *run)
         NUMBER(client_prepared_bytes),
         NUMBER(client_named_count),
         NUMBER(client_anonymous_count),
-        COLUMN_ZERO("client_anonymous_evictions_alive"),
+        NUMBER(client_anonymous_evictions_alive),
         NUMBER(async_clients),
     };
     struct census c;
 
-    census_take(run->worker, &c, &run->arena, true);
+    census_take(run->worker, &c, &run->arena);
     put_pools(run, columns, COUNT_OF(columns), &c);
 }
 

@@ -4,85 +4,24 @@
 
 #include <stdlib.h>
 
-static const char *kind_name(unsigned kinds)
-{
-    if (kinds == (STATEMENT_NAMED | STATEMENT_ANONYMOUS))
-        return "mixed";
-    return kinds == STATEMENT_ANONYMOUS ? "anonymous" : "named";
-}
+/* --- the pools' statements --- */
 
-/* --- texts --- */
-
-struct text_row {
-    uint64_t number;
+struct statement_row {
+    const char *pool; /* user@database */
     uint64_t hash;
-    uint64_t bytes;
-    uint64_t used;
-    int64_t idle_ms;
     const char *name;
-    const char *kind;
     const char *query;
-    unsigned kinds;
-    bool shown; /* with a pool */
+    uint64_t count_used;
+    const char *kind;
+    uint64_t number;
 };
-struct texts {
+struct statements {
     struct arena *arena;
-    struct text_row *rows;
+    const char *pool;
+    struct statement_row *rows;
     size_t count;
     size_t room;
 };
-
-static void add_text(void *context, const struct statement *s)
-{
-    struct texts *t = context;
-
-    if (t->count == t->room)
-        t->rows = arena_grow(t->arena, t->rows, t->count, &t->room, sizeof *t->rows);
-    t->rows[t->count++] = (struct text_row){
-        .number = s->number,
-        .hash = s->hash,
-        .bytes = strlen((const char *)s->tail),
-        .used = atomic_load_explicit(&s->used, memory_order_relaxed),
-        .idle_ms = -1,
-        .name = arena_text(t->arena, s->name),
-        .query = arena_text(t->arena, (const char *)s->tail),
-    };
-}
-
-static int by_statement(const void *a, const void *b)
-{
-    const struct text_row *x = a;
-    const struct text_row *y = b;
-
-    return (x->number > y->number) - (x->number < y->number);
-}
-
-static struct text_row *text_find(struct texts *t, uint64_t number)
-{
-    struct text_row key = {.number = number};
-
-    return t->count == 0 ? NULL : bsearch(&key, t->rows, t->count, sizeof key, by_statement);
-}
-
-/* Every text there is. Which clients know it as what, the census tells. */
-static void collect(struct admin_run *run, struct texts *t, struct census *c)
-{
-    *t = (struct texts){.arena = &run->arena};
-    census_take(run->worker, c, &run->arena, true);
-    statement_each(add_text, t);
-    if (t->count > 0)
-        qsort(t->rows, t->count, sizeof *t->rows, by_statement);
-    for (size_t i = 0; i < c->statement_count; i++) {
-        struct text_row *row = text_find(t, c->statements[i].number);
-
-        if (row == NULL)
-            continue;
-        row->kinds |= c->statements[i].kinds;
-        row->shown = true;
-    }
-}
-
-/* --- statements --- */
 
 static const struct column statement_columns[] = {
     COLUMN(statement_row, CELL_TEXT, pool),         COLUMN(statement_row, CELL_NUMBER, hash),
@@ -90,38 +29,73 @@ static const struct column statement_columns[] = {
     COLUMN(statement_row, CELL_NUMBER, count_used), COLUMN(statement_row, CELL_TEXT, kind),
 };
 
+static void add_statement(void *context, const struct statement *s)
+{
+    struct statements *all = context;
+
+    if (all->count == all->room)
+        all->rows = arena_grow(all->arena, all->rows, all->count, &all->room, sizeof *all->rows);
+    all->rows[all->count++] = (struct statement_row){
+        .pool = all->pool,
+        .hash = s->text->hash,
+        .name = arena_text(all->arena, s->name),
+        .query = arena_text(all->arena, (const char *)s->text->tail),
+        .count_used = atomic_load_explicit(&s->used, memory_order_relaxed),
+        .kind = statement_kind_name(s),
+        .number = s->number,
+    };
+}
+
+static void add_pool(void *context, struct pool_shared *shared)
+{
+    struct statements *all = context;
+
+    if (atomic_load(&shared->pool) == 0)
+        return;
+    all->pool = arena_format(all->arena, "%s@%s", shared->user, shared->database);
+    statement_cache_each(&shared->statements, add_statement, all);
+}
+
+static int by_pool_and_number(const void *a, const void *b)
+{
+    const struct statement_row *x = a;
+    const struct statement_row *y = b;
+    int order = strcmp(x->pool, y->pool);
+
+    return order != 0 ? order : (x->number > y->number) - (x->number < y->number);
+}
+
 void show_prepared_statements(struct admin_run *run)
 {
     struct table table = TABLE(&run->out, statement_columns);
-    struct census c;
-    struct texts t;
+    struct statements all = {.arena = &run->arena};
 
-    collect(run, &t, &c);
+    directory_each(add_pool, &all);
+    if (all.count > 0)
+        qsort(all.rows, all.count, sizeof *all.rows, by_pool_and_number);
     table_head(&table);
-    for (size_t i = 0; i < c.statement_count; i++) {
-        struct statement_row *row = &c.statements[i];
-
-        row->pool = arena_format(&run->arena, "%s@%s", row->shared->user, row->shared->database);
-        row->kind = kind_name(row->kinds);
-        table_row(&table, row);
-    }
-    /* Those whose clients have left: backends still hold them, whichever these are. */
-    for (size_t i = 0; i < t.count; i++) {
-        const struct text_row *text = &t.rows[i];
-
-        if (!text->shown)
-            table_row(&table, &(struct statement_row){.pool = "-",
-                                                      .hash = text->hash,
-                                                      .name = text->name,
-                                                      .query = text->query,
-                                                      .count_used = text->used,
-                                                      .kind = "named"});
-    }
+    for (size_t i = 0; i < all.count; i++)
+        table_row(&table, &all.rows[i]);
 }
 
 /* --- the store --- */
 
 enum { QUERY_CHARACTERS = 120 };
+
+struct text_row {
+    uint64_t hash;
+    const char *kind;
+    uint64_t bytes;
+    int64_t idle_ms; /* of a named one -1 */
+    const char *query;
+};
+struct texts {
+    struct arena *arena;
+    uint64_t now_us;
+    struct text_row *rows;
+    size_t count;
+    size_t room;
+};
 
 static const struct column text_columns[] = {
     COLUMN(text_row, CELL_HEX, hash),     COLUMN(text_row, CELL_TEXT, kind),
@@ -144,6 +118,28 @@ static const char *shorten(struct arena *arena, const char *text)
     return arena_copy(arena, text, len);
 }
 
+static void add_text(void *context, const struct statement_text *text)
+{
+    struct texts *t = context;
+
+    for (int kind = 0; kind < STATEMENT_IS_COUNT; kind++) {
+        uint64_t seen_us = atomic_load_explicit(&text->seen_us[kind], memory_order_relaxed);
+        bool anonymous = kind == STATEMENT_IS_ANONYMOUS;
+
+        if (seen_us == 0)
+            continue;
+        if (t->count == t->room)
+            t->rows = arena_grow(t->arena, t->rows, t->count, &t->room, sizeof *t->rows);
+        t->rows[t->count++] = (struct text_row){
+            .hash = text->hash,
+            .kind = anonymous ? "anonymous" : "named",
+            .bytes = text->query_len,
+            .idle_ms = anonymous ? (int64_t)((t->now_us - MIN(seen_us, t->now_us)) / 1000) : -1,
+            .query = shorten(t->arena, (const char *)text->tail),
+        };
+    }
+}
+
 static int longest_first(const void *a, const void *b)
 {
     const struct text_row *x = a;
@@ -151,21 +147,20 @@ static int longest_first(const void *a, const void *b)
 
     if (x->bytes != y->bytes)
         return x->bytes < y->bytes ? 1 : -1;
-    return by_statement(a, b);
+    return (x->hash > y->hash) - (x->hash < y->hash);
 }
 
-static void put_texts(struct admin_run *run, struct texts *t, uint64_t limit)
+static void put_texts(struct admin_run *run, uint64_t limit)
 {
     struct table table = TABLE(&run->out, text_columns);
+    struct texts t = {.arena = &run->arena, .now_us = clock_us()};
 
-    if (t->count > 0)
-        qsort(t->rows, t->count, sizeof *t->rows, longest_first);
+    statement_text_each(add_text, &t);
+    if (t.count > 0)
+        qsort(t.rows, t.count, sizeof *t.rows, longest_first);
     table_head(&table);
-    for (size_t i = 0; i < t->count && i < limit; i++) {
-        t->rows[i].kind = t->rows[i].kinds == STATEMENT_ANONYMOUS ? "anonymous" : "named";
-        t->rows[i].query = shorten(&run->arena, t->rows[i].query);
-        table_row(&table, &t->rows[i]);
-    }
+    for (size_t i = 0; i < t.count && i < limit; i++)
+        table_row(&table, &t.rows[i]);
 }
 
 struct kind_row {
@@ -174,7 +169,19 @@ struct kind_row {
     uint64_t bytes;
 };
 
-static void put_totals(struct admin_run *run, const struct texts *t)
+static void count_text(void *context, const struct statement_text *text)
+{
+    struct kind_row *rows = context;
+
+    for (int kind = 0; kind < STATEMENT_IS_COUNT; kind++) {
+        if (atomic_load_explicit(&text->seen_us[kind], memory_order_relaxed) == 0)
+            continue;
+        rows[kind].entries++;
+        rows[kind].bytes += text->query_len;
+    }
+}
+
+static void put_totals(struct admin_run *run)
 {
     static const struct column columns[] = {
         COLUMN(kind_row, CELL_TEXT, kind),
@@ -184,12 +191,7 @@ static void put_totals(struct admin_run *run, const struct texts *t)
     struct table table = TABLE(&run->out, columns);
     struct kind_row rows[] = {{"named", 0, 0}, {"anonymous", 0, 0}};
 
-    for (size_t i = 0; i < t->count; i++) {
-        struct kind_row *row = &rows[t->rows[i].kinds == STATEMENT_ANONYMOUS];
-
-        row->entries++;
-        row->bytes += t->rows[i].bytes;
-    }
+    statement_text_each(count_text, rows);
     table_head(&table);
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         table_row(&table, &rows[i]);
@@ -197,14 +199,11 @@ static void put_totals(struct admin_run *run, const struct texts *t)
 
 void show_interner(struct admin_run *run, const char *limit)
 {
-    struct census c;
-    struct texts t;
     char *end;
     unsigned long long count = strtoull(limit, &end, 10);
 
-    collect(run, &t, &c);
     if (limit[0] >= '0' && limit[0] <= '9' && *end == '\0')
-        put_texts(run, &t, count);
+        put_texts(run, count);
     else
-        put_totals(run, &t);
+        put_totals(run);
 }

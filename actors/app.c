@@ -25,6 +25,10 @@ void app_publish(struct config *config)
     pthread_mutex_lock(&config_lock);
     struct config *before = in_force;
     in_force = config;
+    atomic_store(&app.anonymous_ttl_s,
+                 (uint32_t)MIN(config->general.query_interner_anon_idle_ttl_seconds,
+                               (uint64_t)UINT32_MAX / 2));
+    atomic_store(&statement_bytes_limit, MAX(config->general.max_memory_usage, UINT64_C(1) << 26));
     atomic_store(&app.input_limit,
                  (int64_t)MIN(config->general.max_memory_usage, (uint64_t)INT64_MAX));
     pthread_mutex_unlock(&config_lock);

@@ -7,6 +7,7 @@
 
 #include "actors/histogram.h"
 #include "actors/messages.h"
+#include "actors/statement.h"
 #include "auth/scram.h"
 #include "config/config.h"
 #include "runtime/io.h"
@@ -61,6 +62,9 @@ struct pool_shared {
     uint8_t *check_reply; /* what the server said to it; NULL: not asked yet */
     size_t check_reply_len;
 
+    struct statement_cache statements;
+    _Atomic uint32_t anonymous_limit; /* texts without a name per client; 0: no limit */
+    _Atomic uint32_t ddl_epoch;       /* statements parsed earlier may refer to what has changed */
     _Atomic uint32_t check_len;     /* of the check query with its NUL: tells most queries apart */
     struct pool_shared *next;       /* in the directory's chain */
     struct pool_counters *counters; /* one per worker */
@@ -96,6 +100,7 @@ struct app {
     _Atomic uint32_t in_transaction;
     _Atomic int64_t input_held;  /* bytes of client messages in memory, of those who hold much */
     _Atomic int64_t input_limit; /* max_memory_usage */
+    _Atomic uint32_t anonymous_ttl_s; /* of texts without a name; 0: they stay */
     _Atomic uint64_t directory_generation;
 };
 extern struct app app;
@@ -110,6 +115,8 @@ struct pool_shared *directory_find(const char *database, const char *user);
 struct pool_shared *directory_add(const char *database, const char *user);
 /* Calls visit for each, in order of database and user. */
 void directory_each(void (*visit)(void *context, struct pool_shared *shared), void *context);
+/* Tables, types or functions of the database have changed: its pools parse statements again. */
+void directory_schema_changed(const char *database);
 
 /* Cancel keys: connection number -> session. */
 void cancel_register(uint32_t pid, actor_id session);

@@ -84,6 +84,7 @@ static void on_start(struct worker *w, struct backend *b)
     struct backend_error error = {.kind = FAILURE_CONNECT};
 
     if (backend_login(w, b, &error) == 0) {
+        text_settings_begin(b);
         log_info("[%s@%s] new server connection pid=%d", b->shared->user, b->shared->database,
                  b->pid);
         watch_hangup(b->conn.fd, actor_id_of(&b->actor));

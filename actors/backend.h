@@ -13,6 +13,8 @@
 #include "actors/parameters.h"
 #include "actors/statement.h"
 
+enum { TEXT_SETTINGS = 10 };
+
 /* As the pool sees it. */
 #define BACKEND_STATES(X) X(LOGIN) X(IDLE) X(LEASED) X(CLEANING) X(CHECKING) X(CLOSING)
 enum backend_state {
@@ -49,12 +51,25 @@ struct backend {
     uint64_t idle_limit_us;
     struct config *config; /* that it was opened with; referenced */
     const struct effective *effective;
-    struct packer parameters; /* pairs as PostgreSQL reported them, packed */
+    uint64_t text_base[TEXT_SETTINGS]; /* hashes of its own values; 0: not reported */
+    struct packer parameters;          /* pairs as PostgreSQL reported them, packed */
 
     /* transport: the holder's */
     struct ledger ledger;
     struct statement_set *statements; /* NULL: not remapped */
-    struct rbuf *stash;               /* a server message that has not come whole */
+    uint64_t digest[2];               /* of settings that texts depend on; [1]: and of encoding */
+    uint64_t digest_client;           /* whose wishes are in it */
+    struct rbuf *replay; /* the batch from its first request on, until it is answered */
+    uint32_t replay_at;
+    uint32_t replay_end;
+    const struct statement *skipped; /* the last one of the batch that was not parsed again */
+    uint64_t trouble_us;             /* when it last lacked a statement; 0: never */
+    uint8_t traits;                  /* of what the batch has bound */
+    bool visible;                    /* the client awaits the server's answer to something */
+    bool replaying;                  /* the answers to a batch are swallowed */
+    bool unnamed_used;               /* the unnamed statement is the pooler's */
+    bool schema_changed;             /* by its transaction */
+    struct rbuf *stash;              /* a server message that has not come whole */
     uint32_t stash_len;
     uint64_t body_left; /* of the server message that is passing */
     bool body_swallowed;
@@ -136,8 +151,18 @@ enum cancel_outcome backend_send_cancel(struct worker *w, const struct sockaddr_
                                         socklen_t len, int32_t pid, const uint8_t *key,
                                         size_t key_len);
 
-/* A ParameterStatus: remembers the pair. */
+/* A ParameterStatus, or what was SET for sure: remembers the pair. */
 void backend_set_parameter(struct backend *b, struct bytes name, struct bytes value);
+/* text_settings.c: what statements are told apart by. After the login; for a client with these
+ * settings; after a ParameterStatus of this name in a lease. */
+void text_settings_begin(struct backend *b);
+void text_settings_apply(struct backend *b, const struct parameter_set *wanted);
+void text_settings_changed(struct backend *b, const struct parameter_set *wanted,
+                           struct bytes name);
+static inline bool text_settings_fit(const struct backend *b, const struct parameter_set *wanted)
+{
+    return b->digest_client == (wanted == NULL ? 0 : wanted->hash);
+}
 /* The key of a server parameter in the packed pairs; NULL when absent. */
 struct bytes parameters_find(const struct packer *pairs, const char *name);
 

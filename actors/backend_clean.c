@@ -109,8 +109,6 @@ static int clean_state(struct worker *w, struct backend *b)
         now &= (uint16_t)~DIRT_LAZY;
     if (b->applied != NULL && !b->applied->tracked_only)
         now |= SCAN_SET; /* RESET ROLE may be among what undoes the others */
-    if (b->applied != NULL && b->applied->plans)
-        now |= SCAN_PREPARE;
     remedy(now, sql, sizeof sql);
     log_info("[%s@%s] cleaning server pid=%d: %s", b->shared->user, b->shared->database, b->pid,
              sql);

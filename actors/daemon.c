@@ -136,6 +136,10 @@ static void beat(struct worker *w, struct root *r)
         statistics_log(STATISTICS_US);
         r->statistics_at_us = w->now_us + STATISTICS_US;
     }
+    if (w->now_us >= r->sweep_at_us) {
+        statement_text_sweep(w->now_us, atomic_load(&app.anonymous_ttl_s) * UINT64_C(1000000));
+        r->sweep_at_us = w->now_us + r->sweep_period_us;
+    }
     if (atomic_load(&app.draining))
         drain_beat(w, r);
 }
@@ -247,6 +251,7 @@ int daemon_launch(struct worker *w, struct failure *why)
 
     r->shutdown_timeout_ms = config->general.shutdown_timeout;
     r->retain_period_ms = config->general.retain_connections_time;
+    r->sweep_period_us = config->general.query_interner_gc_interval_seconds * 1000000 / 4;
     r->retain_max = (uint32_t)MIN(config->general.retain_connections_max, (uint64_t)UINT32_MAX - 1);
     config_unref(config);
     app.daemon = actor_id_of(&r->actor);

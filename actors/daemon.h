@@ -11,7 +11,9 @@ struct root {
     uint64_t retain_at_us;
     uint64_t statistics_at_us;
     uint64_t roll_at_us;
-    uint64_t shutdown_timeout_ms; /* these three are fixed at start */
+    uint64_t sweep_at_us; /* texts of statements */
+    uint64_t sweep_period_us;
+    uint64_t shutdown_timeout_ms; /* this and what follows is fixed at start */
     uint64_t retain_period_ms;
     uint32_t retain_max;
 };

@@ -58,6 +58,7 @@ static struct pool_shared *shared_new(const char *database, const char *user)
     memset(shared->counters, 0, counters_bytes);
     for (int i = 0; i < TIME_KINDS; i++)
         histogram_init(&shared->times[i], MAX(runtime_workers(), 1u));
+    statement_cache_init(&shared->statements);
     return shared;
 }
 
@@ -103,4 +104,15 @@ void directory_each(void (*visit)(void *context, struct pool_shared *shared), vo
     for (size_t i = 0; i < count; i++)
         visit(context, all[i]);
     free(all);
+}
+
+static void outdate(void *context, struct pool_shared *shared)
+{
+    if (strcmp(shared->database, context) == 0)
+        atomic_fetch_add(&shared->ddl_epoch, 1);
+}
+
+void directory_schema_changed(const char *database)
+{
+    directory_each(outdate, (void *)(uintptr_t)database);
 }

@@ -95,19 +95,6 @@ enum parameter_class parameter_classify(struct bytes name, char canonical[PARAME
     return is_one_of(canonical, refused, COUNT_OF(refused)) ? PARAMETER_REFUSED : PARAMETER_OTHER;
 }
 
-bool parameter_is_for_plans(struct bytes name)
-{
-    static const char *const names[] = {
-        "search_path",
-        "default_transaction_isolation",
-        "default_transaction_read_only",
-        "default_text_search_config",
-        "role",
-    };
-
-    return is_one_of((const char *)name.at, names, COUNT_OF(names));
-}
-
 /* --- one set --- */
 
 bool parameter_set_next(const struct parameter_set *set, uint32_t *at, struct parameter *pair)
@@ -181,7 +168,6 @@ static struct parameter_set *build(const struct parameter *pairs, size_t count)
         at = (uint8_t *)memcpy(at, pairs[i].value.at, pairs[i].value.len) + pairs[i].value.len + 1;
         if (parameter_classify(pairs[i].name, canonical) != PARAMETER_TRACKED)
             set->tracked_only = false;
-        set->plans |= parameter_is_for_plans(pairs[i].name);
     }
     set->len = (uint32_t)len;
     return set;

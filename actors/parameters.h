@@ -23,7 +23,6 @@ struct parameter_set {
     _Atomic uint32_t refs;
     _Atomic bool accepted; /* a server took these values */
     bool tracked_only;
-    bool plans; /* has names that the meaning of a statement may depend on */
     uint32_t len;
     uint8_t text[]; /* "name\0value\0", sorted by name */
 };
@@ -37,8 +36,6 @@ enum parameter_class {
 enum parameter_class parameter_classify(struct bytes name, char canonical[PARAMETER_NAME_MAX]);
 /* The tracked names, by number. */
 const char *parameter_tracked(size_t i);
-/* May a statement mean something else under another value? */
-bool parameter_is_for_plans(struct bytes name);
 
 /* The set of these pairs, of which later ones win; canonical names; with a reference for the
  * caller. Any thread. */

@@ -61,6 +61,9 @@ static void shared_configure(struct worker *w, struct pool_shared *shared,
 
     (void)w;
     atomic_store(&shared->mode, (int)user->effective.mode);
+    statement_cache_limit(&shared->statements, user->effective.prepared_cache_size);
+    atomic_store(&shared->anonymous_limit,
+                 (uint32_t)MIN(user->effective.client_anonymous_cache_size, (uint64_t)UINT32_MAX));
     pthread_mutex_lock(&shared->lock);
     bool same_secret = shared->secret != NULL && strcmp(shared->secret, secret) == 0;
     if (!same_secret)

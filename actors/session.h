@@ -97,7 +97,10 @@ struct session {
     bool syncing : 1;       /* the backend is being given the client's settings */
     bool sync_alone : 1;    /* and nothing else until it has taken them */
     bool sync_failed : 1;
-    uint8_t key_more; /* bytes of the cancel key behind the names, after `secret` */
+    bool batch_synced : 1;    /* SESSION_BATCH: its end is a Sync */
+    bool replayed : 1;        /* the batch was put back once (session_heal.c) */
+    bool skip_parameters : 1; /* it has had the next ParameterDescription already */
+    uint8_t key_more;         /* bytes of the cancel key behind the names, after `secret` */
     uint16_t flags;
     uint32_t secret;        /* the first bytes of the cancel key */
     uint32_t drained_bytes; /* phase DRAINING: read for nobody */
@@ -132,8 +135,11 @@ struct session {
     uint16_t database_at;
     uint16_t application_at;
     uint16_t address_at;
+    bool trim_armed; /* TRIM_ALARM */
     struct statement_map statements;
     struct statement *unnamed;
+    struct statement_set *anonymous; /* texts without a name, from the second one on */
+    uint32_t anonymous_evictions;
 
     uint64_t connected_us;
     uint64_t transactions;
@@ -151,6 +157,10 @@ enum {
     DRAIN_BYTES = 16 << 20, /* of replies for a client that has gone */
     LEDGER_HIGH = 4096,     /* requests without a reply */
 };
+/* Tokens of alarms that no wait takes. */
+enum { WATCH_ALARM = 0 };
+#define ABANDONED_ALARM UINT64_MAX
+#define TRIM_ALARM      (UINT64_MAX - 1)
 
 static inline struct session *session_of(struct actor *a)
 {
@@ -227,10 +237,46 @@ void session_forward_close(struct worker *w, struct session *s, const struct fra
 /* What the backend holds over its bound is closed. Only while it owes nothing: behind something
  * that may fail, the server would skip this. */
 void session_close_excess(struct worker *w, struct session *s);
+/* Ahead of a Sync: what the pooler has to put right on the backend by then. */
+void session_before_sync(struct worker *w, struct session *s);
 /* The error of a FOR_MISSING request, as PostgreSQL would put it; borrowed until the next call on
  * this thread. */
-const char *session_missing_text(const struct ledger_entry *entry);
+const char *session_missing_text(const struct ledger_entry *entry, const char **sqlstate);
+/* Do these whole messages of the input, of a batch without its end yet, ask for a statement that
+ * the client does not have? */
+bool session_will_fail(const struct session *s, uint32_t from, uint32_t to);
+/* session_names.c: the client's names; "" is the unnamed statement. Statements are borrowed. */
+struct statement *session_statement(const struct session *s, struct bytes name);
+/* Holds a backend, whose settings count. NULL: refused, and why. */
+struct statement *session_remember(struct worker *w, struct session *s, struct bytes name,
+                                   struct bytes tail, const char **refused);
+/* What takes the place of a retired one. */
+struct statement *session_renew(struct worker *w, struct session *s, struct bytes name,
+                                struct statement *retired);
+/* The same text under the backend's settings: a reference for the caller, or NULL. */
+struct statement *session_variant(struct session *s, const struct statement *statement);
+void session_forget(struct session *s, struct bytes name);
+void session_forget_all(struct session *s);
+/* Close: the name is hidden until the entry, the last one of the ledger, is answered or not. */
+void session_hide(struct session *s, struct bytes name, struct ledger *l);
+void session_settle_name(struct session *s, const struct ledger_entry *entry, bool gone);
+void session_trim_statements(struct worker *w, struct session *s); /* on TRIM_ALARM */
 void session_statements_free(struct session *s);
+/* session_heal.c */
+/* The client will see the answer to this request, the last one of the ledger. */
+void session_visible(struct session *s, struct ledger_entry *entry);
+/* The same, and it is the message at the head of the input. */
+void session_replayable(struct session *s, struct ledger_entry *entry);
+void session_replay_done(struct worker *w, struct backend *b);
+/* An error may mean that the backend does not hold what it should. True: the client need not know,
+ * and its batch will be sent again. */
+bool session_heal(struct worker *w, struct session *s, struct ledger_entry *head,
+                  const struct error_fields *fields);
+void session_replay(struct worker *w, struct session *s);
+/* session_deallocate.c: DEALLOCATED: answered, and consumed; LATER: when all is answered that was
+ * asked before. */
+enum deallocated { DEALLOCATED_NOT, DEALLOCATED, DEALLOCATED_LATER };
+enum deallocated session_deallocate(struct worker *w, struct session *s, const struct frame *f);
 /* Passes what is there of the message at the head of the input, behind `skip` bytes of it; the rest
  * follows as it comes. */
 void session_pass(struct worker *w, struct session *s, const struct frame *f, uint32_t skip);

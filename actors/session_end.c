@@ -17,9 +17,7 @@ enum {
     CANCEL_US = 5000000,
     ABANDONED_US = 100000, /* how long what a client left running may go on undisturbed */
     ABANDONED_TRIES = 5,   /* each after twice the time: 100 ms to 3.1 s */
-    WATCH_ALARM = 0,
 };
-#define ABANDONED_ALARM UINT64_MAX
 
 static void drop_input(struct worker *w, struct session *s)
 {
@@ -219,6 +217,8 @@ void session_on_alarm(struct worker *w, struct session *s, struct message *m)
         on_watch_alarm(w, s);
     else if (m->alarm.token == ABANDONED_ALARM)
         on_abandoned_alarm(w, s);
+    else if (m->alarm.token == TRIM_ALARM)
+        session_trim_statements(w, s);
     else if (m->alarm.token == s->alarm && (s->client != CLIENT_OPEN || s->phase == SESSION_CANCEL))
         session_close(w, s, NULL);
 }

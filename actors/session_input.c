@@ -29,17 +29,20 @@ static bool known_type(uint8_t type)
            type == 'C' || type == 'X';
 }
 
+/* Which backend it will be is not known yet while it has none. */
+static bool may_remap(const struct session *s)
+{
+    return (s->flags & SESSION_REMAP) ||
+           (s->phase == SESSION_IDLE && s->mode == POOL_MODE_TRANSACTION);
+}
+
 /* A message that may be begun before it is whole: the rest is passed as it comes. What is rewritten
  * must be whole, or, for Bind, have both its names. */
 static bool may_begin(const struct session *s, const struct frame *f)
 {
-    /* Which backend it will be is not known yet. */
-    bool remap = (s->flags & SESSION_REMAP) ||
-                 (s->phase == SESSION_IDLE && s->mode == POOL_MODE_TRANSACTION);
-
     if (f->type == 'Q' || f->type == 'F' || f->type == 'd')
         return true;
-    if (!remap)
+    if (!may_remap(s))
         return f->type == 'P' || f->type == 'B';
     if (f->type != 'B')
         return false;
@@ -54,6 +57,7 @@ static bool may_begin(const struct session *s, const struct frame *f)
 static enum scan scan_more(struct session *s, uint8_t *bad_type)
 {
     const uint8_t *input = session_input(s);
+    uint32_t from = s->in_scanned;
     uint32_t len = session_input_len(s);
     struct frame f;
 
@@ -65,7 +69,11 @@ static enum scan scan_more(struct session *s, uint8_t *bad_type)
             return SCAN_BROKEN;
         if (f.body == NULL) {
             *bad_type = input[s->in_scanned];
-            return known_type(*bad_type) ? SCAN_MORE : SCAN_UNKNOWN;
+            if (!known_type(*bad_type))
+                return SCAN_UNKNOWN;
+            s->batch_synced = false;
+            return may_remap(s) && session_will_fail(s, from, s->in_scanned) ? SCAN_READY
+                                                                             : SCAN_MORE;
         }
         *bad_type = f.type;
         if (!known_type(f.type))
@@ -75,18 +83,24 @@ static enum scan scan_more(struct session *s, uint8_t *bad_type)
         if (result == FRAME_PARTIAL) {
             if (f.type == 'd' && s->phase == SESSION_BOUND)
                 return SCAN_READY;
+            if (may_remap(s) && session_will_fail(s, from, s->in_scanned))
+                return SCAN_READY;
             /* What has come counts, not what was announced: promises hold no backend. */
             return len >= BATCH_HIGH && may_begin(s, &f) ? SCAN_READY : SCAN_MORE;
         }
         if (f.type == 'X')
             return SCAN_TERMINATE;
         /* CopyData and its end, where no COPY is, end no batch: they are dropped with it. */
+        s->batch_synced = f.type == 'S';
         bool stray = is_copy(f.type) && (s->flags & SESSION_COPY_IN) == 0 && s->in_scanned > 0;
         s->in_scanned += FRAME_HEADER + f.body_len;
         if (ends_batch(f.type) && !stray)
             return SCAN_READY;
     }
-    return len >= BATCH_HIGH ? SCAN_READY : SCAN_MORE;
+    s->batch_synced = false;
+    if (len >= BATCH_HIGH)
+        return SCAN_READY;
+    return may_remap(s) && session_will_fail(s, from, s->in_scanned) ? SCAN_READY : SCAN_MORE;
 }
 
 /* A batch that was found stays found while it waits for a backend. */
@@ -159,7 +173,7 @@ static void forward_extended(struct worker *w, struct session *s, const struct f
             session_forward_parse(w, s, f);
             return;
         }
-        ledger_push(&b->ledger, ASK_PARSE, FOR_CLIENT, NULL);
+        ledger_push(&b->ledger, ASK_PARSE, FOR_CLIENT);
         session_state_parse(s, f);
         break;
     case 'B':
@@ -167,7 +181,7 @@ static void forward_extended(struct worker *w, struct session *s, const struct f
             session_forward_bind(w, s, f);
             return;
         }
-        ledger_push(&b->ledger, ASK_BIND, FOR_CLIENT, NULL);
+        ledger_push(&b->ledger, ASK_BIND, FOR_CLIENT);
         break;
     case 'D':
         if ((s->flags & SESSION_REMAP) && f->have > 0 && f->body[0] == 'S') {
@@ -176,17 +190,23 @@ static void forward_extended(struct worker *w, struct session *s, const struct f
         }
         ledger_push(&b->ledger,
                     f->have > 0 && f->body[0] == 'S' ? ASK_DESCRIBE_STATEMENT : ASK_DESCRIBE_PORTAL,
-                    FOR_CLIENT, NULL);
+                    FOR_CLIENT);
         break;
     case 'C':
         if ((s->flags & SESSION_REMAP) && f->have > 0 && f->body[0] == 'S') {
             session_forward_close(w, s, f);
             return;
         }
-        ledger_push(&b->ledger, ASK_CLOSE, FOR_CLIENT, NULL);
+        ledger_push(&b->ledger, ASK_CLOSE, FOR_CLIENT);
         break;
-    default: ledger_push(&b->ledger, ASK_EXECUTE, FOR_CLIENT, NULL); break;
+    default:
+        ledger_push(&b->ledger, ASK_EXECUTE, FOR_CLIENT);
+        /* It takes the statements with it that the next messages may count on. */
+        if ((b->traits & TEXT_CLEARS) && (s->flags & SESSION_REMAP))
+            ledger_doubt(&b->ledger, true);
+        break;
     }
+    session_visible(s, ledger_last(&b->ledger));
     session_pass(w, s, f, 0);
 }
 
@@ -202,7 +222,7 @@ static void forward_copy(struct worker *w, struct session *s, const struct frame
     if (f->type != 'd') {
         /* What is sent already may turn out to be a COPY, which then ends here. */
         if ((s->flags & SESSION_COPY_IN) == 0)
-            ledger_push(&b->ledger, ASK_COPY_END, FROM_POOLER, NULL);
+            ledger_push(&b->ledger, ASK_COPY_END, FROM_POOLER);
         s->flags &= (uint16_t)~SESSION_COPY_IN;
         b->copy_in = false;
     }
@@ -215,7 +235,10 @@ static void forward_sync(struct worker *w, struct session *s, const struct frame
 
     if ((s->flags & SESSION_COPY_IN) == 0) {
         s->flags &= (uint16_t)~SESSION_SKIP_TO_SYNC;
-        ledger_push(&b->ledger, ASK_SYNC, FOR_CLIENT, NULL);
+        if (s->flags & SESSION_REMAP)
+            session_before_sync(w, s);
+        b->traits = 0;
+        ledger_push(&b->ledger, ASK_SYNC, FOR_CLIENT);
     }
     session_pass(w, s, f, 0);
 }
@@ -238,8 +261,9 @@ static void forward_message(struct worker *w, struct session *s, const struct fr
     case 'Q':
     case 'F':
         if (!copying) {
-            ledger_push(&b->ledger, f->type == 'Q' ? ASK_QUERY : ASK_FUNCTION, FOR_CLIENT, NULL);
+            ledger_push(&b->ledger, f->type == 'Q' ? ASK_QUERY : ASK_FUNCTION, FOR_CLIENT);
             session_state_query(s, f);
+            session_visible(s, ledger_last(&b->ledger));
             b->needs_sync = true; /* until its ReadyForQuery */
         }
         session_pass(w, s, f, 0);
@@ -265,9 +289,14 @@ static void forward_batch(struct worker *w, struct session *s)
 {
     struct frame f;
 
+    struct ledger *l = &s->backend->ledger;
+
     s->flags &= (uint16_t)~SESSION_BATCH;
-    if (ledger_empty(&s->backend->ledger))
+    if (ledger_empty(l)) {
         s->query_us = w->now_us;
+        s->backend->visible = false;
+    }
+    s->backend->skipped = NULL;
     while (s->in != NULL && s->phase == SESSION_BOUND) {
         bool whole = s->in_scanned > 0;
         enum frame_result result = frame_peek(&f, session_input(s), session_input_len(s),
@@ -284,6 +313,11 @@ static void forward_batch(struct worker *w, struct session *s)
         bool dropped = is_copy(type) && (s->flags & SESSION_COPY_IN) == 0;
         if ((ends_batch(type) && !dropped) || s->body_left > 0)
             break;
+        if (UNLIKELY(l->holds > 0)) {
+            if (s->in_scanned > 0)
+                s->flags |= SESSION_BATCH; /* the rest of it */
+            break;
+        }
     }
     if (s->phase == SESSION_BOUND)
         session_emit_local(w, s);
@@ -326,7 +360,7 @@ bool session_must_pause(const struct session *s)
         return true;
     if (ledger_empty(l) || (s->flags & SESSION_COPY_IN))
         return false;
-    if (ledger_count(l) >= LEDGER_HIGH)
+    if (ledger_count(l) >= LEDGER_HIGH || l->holds > 0 || s->backend->replaying)
         return true;
     /* Other pauses end by themselves only if the server will answer all of it. */
     if (!ledger_ends_ready(l))
@@ -334,7 +368,26 @@ bool session_must_pause(const struct session *s)
     /* A client that pipelines without end gives way to others now and then. And whether a statement
      * is there must be known before another batch counts on it. */
     return (s->mode == POOL_MODE_TRANSACTION && s->lease_batches >= BATCHES_PER_LEASE) ||
-           l->parses > 0;
+           l->unsure > 0;
+}
+
+/* The pooler's own answers to a Query, while a backend is held. False: it is for the server. */
+static bool answer_bound(struct worker *w, struct session *s)
+{
+    struct frame f;
+
+    if ((s->flags & (SESSION_REMAP | SESSION_COPY_IN)) != SESSION_REMAP ||
+        session_input(s)[0] != 'Q')
+        return false;
+    frame_peek(&f, session_input(s), session_input_len(s), FRAME_LIMIT);
+    if (f.body == NULL)
+        return false;
+    switch (session_deallocate(w, s, &f)) {
+    case DEALLOCATED_NOT: return false;
+    case DEALLOCATED: s->flags &= (uint16_t)~SESSION_BATCH; return true;
+    case DEALLOCATED_LATER: session_ask_for_replies(w, s->backend); return true;
+    }
+    return false;
 }
 
 void session_on_client_input(struct worker *w, struct session *s)
@@ -372,11 +425,14 @@ void session_on_client_input(struct worker *w, struct session *s)
             continue;
         }
         if (session_must_pause(s)) {
-            if (ledger_count(&s->backend->ledger) >= LEDGER_HIGH)
+            if (!ledger_ends_ready(&s->backend->ledger))
                 session_ask_for_replies(w, s->backend);
             return;
         }
-        forward_batch(w, s);
+        if (!answer_bound(w, s))
+            forward_batch(w, s);
+        else if (!ledger_empty(&s->backend->ledger))
+            return;
     }
     /* Nothing came of it that the server answers. */
     if (s->in == NULL && s->phase == SESSION_BOUND && session_may_release(s))

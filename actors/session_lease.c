@@ -32,6 +32,12 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
     s->syncing = s->sync_alone = s->sync_failed = false;
     if (UNLIKELY(b->applied != s->wanted || b->applied_stale))
         session_sync(w, s);
+    if (UNLIKELY(!text_settings_fit(b, s->wanted)))
+        text_settings_apply(b, s->wanted);
+    b->visible = false;
+    b->unnamed_used = false;
+    b->schema_changed = false;
+    b->traits = 0;
     if (s->begin_owed)
         session_send_begin(w, s);
     if (waited_us >= 500000)
@@ -121,8 +127,8 @@ bool session_may_release(const struct session *s)
     const struct backend *b = s->backend;
 
     return s->mode == POOL_MODE_TRANSACTION && b->status == 'I' && ledger_empty(&b->ledger) &&
-           !b->needs_sync && !b->copy_in && b->stash == NULL && b->body_left == 0 &&
-           s->body_left == 0;
+           !b->needs_sync && !b->replaying && !b->copy_in && b->stash == NULL &&
+           b->body_left == 0 && s->body_left == 0;
 }
 
 void session_give_back(struct worker *w, struct session *s, enum lease_end how)
@@ -139,6 +145,8 @@ void session_give_back(struct worker *w, struct session *s, enum lease_end how)
         b->broken = true;
     if (s->phase == SESSION_BOUND || s->phase == SESSION_DRAINING || s->phase == SESSION_RELEASING)
         atomic_fetch_sub_explicit(&app.in_transaction, 1, memory_order_relaxed);
+    session_replay_done(w, b);
+    b->replaying = false;
     conn_give(&b->conn, &b->actor);
     s->backend = NULL;
     message_put_POOL_RETURN(&request, &back);

@@ -59,7 +59,7 @@ void session_send_begin(struct worker *w, struct session *s)
     struct backend *b = s->backend;
 
     s->begin_owed = false;
-    ledger_push(&b->ledger, ASK_QUERY, FOR_POOLER, NULL);
+    ledger_push(&b->ledger, ASK_QUERY, FOR_POOLER);
     b->needs_sync = true;
     conn_put_copy(w, &b->conn, begin, sizeof begin);
 }
@@ -160,7 +160,7 @@ bool session_answer_locally(struct worker *w, struct session *s, const struct fr
         f->body[f->body_len - 1] != '\0')
         return false;
     if (!answer_begin(w, s, f) && !answer_check(w, s, f))
-        return false;
+        return session_deallocate(w, s, f) == DEALLOCATED;
     session_consume(w, s, FRAME_HEADER + f->body_len);
     return true;
 }

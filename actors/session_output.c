@@ -51,6 +51,8 @@ void session_emit_local(struct worker *w, struct session *s)
 
     while ((head = ledger_head(l)) != NULL && head->whose == FROM_POOLER) {
         put_local(w, s, head->kind);
+        if (head->kind == ASK_CLOSE)
+            session_settle_name(s, head, true);
         ledger_pop(l);
     }
 }
@@ -71,6 +73,8 @@ static enum verdict answered(struct backend *b, enum ledger_kind kind)
 
     if (head == NULL || head->kind != kind)
         return FORWARD;
+    if (head->marks & ENTRY_FIRST)
+        session_replay_done(worker_self(), b);
     enum verdict verdict = head->whose == FOR_POOLER ? SWALLOW : FORWARD;
     session_state_answered(b, head);
     ledger_pop(&b->ledger);
@@ -78,27 +82,43 @@ static enum verdict answered(struct backend *b, enum ledger_kind kind)
 }
 
 /* What was planned and will not happen. */
-static void undo(struct backend *b, struct ledger_entry *entry)
+static void undo(struct session *s, struct backend *b, struct ledger_entry *entry)
 {
-    if (entry->statement == NULL || b->statements == NULL)
+    if (LIKELY((entry->owns & OWNS_STATEMENT) == 0) || b->statements == NULL)
         return;
-    if (entry->kind == ASK_PARSE && entry->whose != FROM_POOLER)
+    if (entry->kind == ASK_CLOSE && entry->whose == FROM_POOLER)
+        session_settle_name(s, entry, false);
+    else if (entry->kind == ASK_PARSE)
         statement_set_remove(b->statements, entry->statement);
-    if (entry->kind == ASK_CLOSE && entry->whose == FOR_POOLER &&
-        !statement_set_has(b->statements, entry->statement))
-        statement_set_add(b->statements, entry->statement);
+    else if (entry->kind == ASK_CLOSE && !statement_set_has(b->statements, entry->statement))
+        statement_set_restore(b->statements, entry->statement);
+}
+
+/* The requests up to the next that is answered with ReadyForQuery (`sync_only`: with a Sync) were
+ * left out by the server. The last plan is undone first: it was made upon the others. */
+static void skip(struct session *s, struct backend *b, bool sync_only)
+{
+    struct ledger *l = &b->ledger;
+    uint32_t end = l->head;
+
+    while (end != l->tail) {
+        const struct ledger_entry *entry = &l->ring[end & (l->size - 1)];
+
+        if (entry->kind == ASK_SYNC || (!sync_only && ends_ready(entry)))
+            break;
+        end++;
+    }
+    for (uint32_t i = end; i != l->head; i--)
+        undo(s, b, &l->ring[(i - 1) & (l->size - 1)]);
+    while (l->head != end)
+        ledger_pop(l);
 }
 
 /* An error in the extended protocol: the server skips to the next Sync. */
 static void skip_to_sync(struct session *s, struct backend *b)
 {
-    struct ledger_entry *head;
-
-    while ((head = ledger_head(&b->ledger)) != NULL && head->kind != ASK_SYNC) {
-        undo(b, head);
-        ledger_pop(&b->ledger);
-    }
-    if (head == NULL)
+    skip(s, b, true);
+    if (ledger_empty(&b->ledger))
         s->flags |= SESSION_SKIP_TO_SYNC;
 }
 
@@ -106,10 +126,14 @@ static void skip_to_sync(struct session *s, struct backend *b)
 static void replace_missing(struct pass *p, const struct ledger_entry *entry)
 {
     struct writer out;
+    const char *sqlstate;
+    const char *text = session_missing_text(entry, &sqlstate);
 
     put_run(p, p->at);
+    if (entry->kind != ASK_PARSE && entry->missing[0] == '\0')
+        atomic_fetch_add_explicit(&statement_events.synthetic_misses, 1, memory_order_relaxed);
     writer_init(&out);
-    write_error(&out, "ERROR", "26000", session_missing_text(entry));
+    write_error(&out, "ERROR", sqlstate, text);
     if (session_client_listens(p->s))
         conn_put_copy(p->w, &p->s->conn, out.at, out.len);
     writer_free(&out);
@@ -122,14 +146,10 @@ static bool is_fatal(const struct error_fields *fields)
             bytes_equal(fields->severity_fixed, bytes_of("PANIC")));
 }
 
-/* The backend's statements are not what they were taken for: somebody prepared or deallocated under
- * the pooler's names. */
-static bool is_mismatch(const struct session *s, const struct ledger_entry *head,
-                        const struct error_fields *fields)
+/* What a server says of itself; its statements may be the worse for it. */
+static bool is_internal(const struct error_fields *fields)
 {
-    return (s->flags & SESSION_REMAP) && head->whose != FOR_MISSING &&
-           (bytes_equal(fields->sqlstate, bytes_of("26000")) ||
-            bytes_equal(fields->sqlstate, bytes_of("42P05")));
+    return fields->sqlstate.len == 5 && memcmp(fields->sqlstate.at, "XX", 2) == 0;
 }
 
 static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
@@ -146,6 +166,11 @@ static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
         s->flags |= SESSION_BAD_BACKEND;
         return SWALLOW;
     }
+    if (head != NULL && !fatal && session_heal(p->w, s, head, &fields)) {
+        skip_to_sync(s, b);
+        return SWALLOW;
+    }
+    session_replay_done(p->w, b);
     s->errors++;
     session_capture_end(s, false);
     COUNT(counters_of(p->w, s->shared)->errors, 1);
@@ -161,8 +186,8 @@ static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
             s->flags |= SESSION_SKIP_TO_SYNC;
         return FORWARD;
     }
-    if (is_mismatch(s, head, &fields))
-        s->flags |= SESSION_BAD_BACKEND;
+    if ((s->flags & SESSION_REMAP) && is_internal(&fields))
+        b->dirt |= SCAN_PREPARE;
     if (head->whose == FOR_MISSING && !fatal) {
         replace_missing(p, head);
         verdict = REPLACED;
@@ -174,12 +199,37 @@ static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
     return verdict;
 }
 
+/* Other than an ordinary one: what it means for statements that clients and backends know. */
+COLD static void note_tag(struct pass *p, struct bytes tag)
+{
+    static const char *const changes[] = {
+        "ALTER TABLE", "ALTER TYPE",     "ALTER DOMAIN",    "ALTER VIEW",
+        "CREATE VIEW", "ALTER FUNCTION", "CREATE FUNCTION", "ALTER MATERIALIZED VIEW",
+    };
+    struct ledger_entry *head = ledger_head(&p->b->ledger);
+
+    if ((p->s->flags & SESSION_REMAP) && head != NULL && head->whose == FOR_CLIENT &&
+        (bytes_equal(tag, bytes_of("DEALLOCATE ALL")) || bytes_equal(tag, bytes_of("DISCARD ALL"))))
+        session_forget_all(p->s);
+    for (size_t i = 0; i < COUNT_OF(changes); i++) {
+        if (!bytes_equal(tag, bytes_of(changes[i])))
+            continue;
+        /* At once for this transaction; when it has ended, for the others. */
+        p->b->schema_changed = true;
+        directory_schema_changed(p->b->shared->database);
+    }
+}
+
 static enum verdict on_complete(struct pass *p, const uint8_t *body, uint32_t len)
 {
     struct backend *b = p->b;
     struct cursor c = cursor_of(body, len);
+    struct bytes tag = cursor_string(&c);
 
-    session_state_tag(b, ledger_head(&b->ledger), cursor_string(&c));
+    session_state_tag(b, ledger_head(&b->ledger), tag);
+    if (UNLIKELY(tag.len > 6 &&
+                 (tag.at[0] == 'A' || tag.at[0] == 'D' || (tag.at[0] == 'C' && tag.at[1] == 'R'))))
+        note_tag(p, tag);
     if (head_is(b, ASK_EXECUTE))
         return answered(b, ASK_EXECUTE);
     struct ledger_entry *head = ledger_head(&b->ledger);
@@ -225,11 +275,8 @@ static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
     b->copy_in = false;
     s->flags &= (uint16_t) ~(SESSION_COPY_IN | SESSION_FLUSHED | SESSION_SKIP_TO_SYNC);
     /* Whatever the server left out of what came before: here both sides are in step again. */
-    while ((head = ledger_head(&b->ledger)) != NULL && head->kind != ASK_SYNC &&
-           head->kind != ASK_QUERY && head->kind != ASK_FUNCTION) {
-        undo(b, head);
-        ledger_pop(&b->ledger);
-    }
+    skip(s, b, false);
+    head = ledger_head(&b->ledger);
     if (head != NULL) {
         verdict = head->whose == FOR_POOLER ? SWALLOW : FORWARD;
         session_state_answered(b, head);
@@ -238,6 +285,15 @@ static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
     session_state_ready(b);
     if (ledger_empty(&b->ledger))
         b->needs_sync = false;
+    if (UNLIKELY(b->schema_changed) && b->status == 'I') {
+        b->schema_changed = false;
+        directory_schema_changed(b->shared->database);
+    }
+    if (UNLIKELY(b->replaying)) {
+        session_replay(p->w, s);
+        return verdict;
+    }
+    s->replayed &= verdict != FORWARD;
     count_query(p);
     return verdict;
 }
@@ -276,11 +332,26 @@ static enum verdict on_parameter(struct pass *p, const uint8_t *body, uint32_t l
     }
     session_parameter_changes(p->b);
     backend_set_parameter(p->b, pair.name, pair.value);
+    text_settings_changed(p->b, p->s->wanted, pair.name);
     if (p->b->effective->log_client_parameter_status_changes)
         log_info(SESSION_LOG(p->s) "parameter changed pid=%d: %.*s=%.*s", SESSION_ID(p->s),
                  p->b->pid, (int)pair.name.len, (const char *)pair.name.at, (int)pair.value.len,
                  (const char *)pair.value.at);
     return FORWARD;
+}
+
+/* The first answer to a Describe of a statement. */
+static enum verdict on_parameters(struct pass *p)
+{
+    struct ledger_entry *head = ledger_head(&p->b->ledger);
+
+    if (head == NULL || head->kind != ASK_DESCRIBE_STATEMENT)
+        return FORWARD;
+    head->marks |= ENTRY_DESCRIBED;
+    if (LIKELY(!p->s->skip_parameters))
+        return FORWARD;
+    p->s->skip_parameters = false;
+    return SWALLOW;
 }
 
 /* NoData or RowDescription ends a Describe; within a Query it belongs to the rows. */
@@ -308,12 +379,13 @@ static enum verdict on_message(struct pass *p, uint8_t type, const uint8_t *body
     case '1': return answered(p->b, ASK_PARSE);
     case '2': return answered(p->b, ASK_BIND);
     case '3': return answered(p->b, ASK_CLOSE);
+    case 't': return on_parameters(p);
     case 'T':
     case 'n': return on_description(p);
     case 's': return answered(p->b, ASK_EXECUTE);
     case 'I': return head_is(p->b, ASK_EXECUTE) ? answered(p->b, ASK_EXECUTE) : FORWARD;
     case 'G': on_copy_in(p); return FORWARD;
-    default: return FORWARD; /* D d t V H N A and what is new */
+    default: return FORWARD; /* D d V H N A and what is new */
     }
 }
 

@@ -216,13 +216,6 @@ static void applied(struct backend *b, struct parameter_set *set)
     b->applied_stale = false;
 }
 
-/* Statements were understood under other settings. */
-static void forget_statements(struct backend *b, struct writer *out)
-{
-    put_text(out, "DEALLOCATE ALL;");
-    statement_set_clear(b->statements);
-}
-
 void session_sync(struct worker *w, struct session *s)
 {
     struct backend *b = s->backend;
@@ -238,18 +231,12 @@ void session_sync(struct worker *w, struct session *s)
         applied(b, s->wanted);
         return;
     }
-    bool plans = (b->applied != NULL && b->applied->plans) ||
-                 (s->wanted != NULL && s->wanted->plans);
-    if (plans && b->statements != NULL) {
-        writer_u8(&out, ';');
-        forget_statements(b, &out);
-    }
     writer_u8(&out, 0);
     writer_end(&out);
     INVARIANT(!out.failed);
     conn_put_copy(w, &b->conn, out.at, out.len);
     writer_free(&out);
-    ledger_push(&b->ledger, ASK_QUERY, FOR_POOLER, NULL);
+    ledger_push(&b->ledger, ASK_QUERY, FOR_POOLER);
     b->needs_sync = true;
     s->syncing = true;
     s->sync_failed = false;
@@ -426,4 +413,5 @@ void session_parameters_restored(struct worker *w, struct session *s)
     b->reported = b->all_reset = false;
     if (b->applied != s->wanted || b->applied_stale)
         session_sync(w, s);
+    text_settings_apply(b, s->wanted);
 }

@@ -17,11 +17,13 @@ void session_state_query(struct session *s, const struct frame *f)
 {
     struct backend *b = s->backend;
 
-    if (!b->effective->cleanup_server_connections)
+    if (!b->effective->cleanup_server_connections && b->statements == NULL)
         return;
-    if (f->type == 'Q')
+    if (f->type == 'Q') {
         ledger_last(&b->ledger)->effect = scan_text(f, 0);
-    else
+        if ((ledger_last(&b->ledger)->effect.clears & SCAN_PREPARE) && b->statements != NULL)
+            ledger_doubt(&b->ledger, false);
+    } else
         ledger_last(&b->ledger)->effect.leaves = f->have < 4 ? (uint16_t)SCAN_KINDS
                                                              : scan_function(load_be32(f->body));
 }
@@ -149,8 +151,10 @@ void session_state_tag(struct backend *b, struct ledger_entry *head, struct byte
             head->effect.clears = 0;
         }
         /* It holds no prepared statement any more. */
-        if (tags[i].act >= FORGETS && b->statements != NULL)
+        if (tags[i].act >= FORGETS && b->statements != NULL) {
+            ledger_own_all(&b->ledger);
             statement_set_clear(b->statements);
+        }
         if (tags[i].act == DISCARDS)
             on_discard_all(b, head);
         return;

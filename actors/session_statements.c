@@ -4,6 +4,7 @@
 #define LOG_MODULE "pg_doorman::server::prepared_statement_cache"
 #include "actors/session.h"
 
+#include "proto/deallocate.h"
 #include "runtime/log.h"
 
 #include <stdio.h>
@@ -11,6 +12,11 @@
 
 /* Never prepared by anyone: what is asked of a statement that the client does not have. */
 static const char nobody[] = "DOORMAN_missing";
+/* What PostgreSQL refuses to parse: what a Parse becomes that the pooler refuses. */
+static const uint8_t refused_tail[] = "refused\0\0";
+/* What a DEALLOCATE of a client's name becomes, and what it frees. */
+static const char freed_name[] = "DOORMAN_deallocated";
+static const uint8_t freeing_tail[] = "DEALLOCATE \"DOORMAN_deallocated\"\0\0";
 
 static void put_header(struct worker *w, struct session *s, uint8_t type, uint32_t len)
 {
@@ -26,35 +32,145 @@ static void count_sent(struct worker *w, struct session *s, uint64_t len)
     COUNT(counters_of(w, s->shared)->bytes_sent, len);
 }
 
-static struct statement *find(const struct session *s, struct bytes name)
-{
-    return name.len == 0 ? s->unnamed : statement_map_get(&s->statements, name);
-}
-
-static struct statement *remember(struct session *s, struct bytes name, const uint8_t *tail,
-                                  uint32_t len)
-{
-    struct statement *known = find(s, name);
-
-    /* A driver that sends the same text again and again needs no look-up. */
-    if (known != NULL && known->tail_len == len && memcmp(known->tail, tail, len) == 0)
-        return known;
-    struct statement *statement = statement_intern(tail, len);
-    INVARIANT(statement != NULL);
-    if (name.len == 0) {
-        if (s->unnamed != NULL)
-            statement_unref(s->unnamed);
-        s->unnamed = statement;
-        return statement;
-    }
-    statement_map_put(&s->statements, name, statement);
-    statement_unref(statement); /* the map's reference stays */
-    return statement;
-}
-
 static void malformed(struct worker *w, struct session *s)
 {
     session_fatal(w, s, "08P01", "invalid message format", false);
+}
+
+/* --- what goes to the server --- */
+
+static void send_parse(struct worker *w, struct session *s, struct bytes name, struct bytes tail)
+{
+    static const uint8_t nul = 0;
+
+    put_header(w, s, 'P', (uint32_t)(4 + name.len + 1 + tail.len));
+    if (name.len > 0)
+        conn_put_copy(w, &s->backend->conn, name.at, name.len);
+    conn_put_copy(w, &s->backend->conn, &nul, 1);
+    conn_put_copy(w, &s->backend->conn, tail.at, tail.len);
+    count_sent(w, s, FRAME_HEADER + name.len + 1 + tail.len);
+}
+
+static void send_close(struct worker *w, struct session *s, const char *name)
+{
+    size_t len = strlen(name) + 1;
+
+    put_header(w, s, 'C', (uint32_t)(4 + 1 + len));
+    conn_put_copy(w, &s->backend->conn, "S", 1);
+    conn_put_copy(w, &s->backend->conn, name, len);
+    count_sent(w, s, FRAME_HEADER + 1 + len);
+}
+
+static struct bytes name_of(const struct statement *statement)
+{
+    return (struct bytes){(const uint8_t *)statement->name, statement->name_len};
+}
+
+static struct bytes tail_of(const struct statement *statement)
+{
+    return (struct bytes){statement->text->tail, statement->text->tail_len};
+}
+
+/* Closed, answer swallowed; planned as gone. */
+static void close_on_backend(struct worker *w, struct session *s, struct statement *statement)
+{
+    struct backend *b = s->backend;
+
+    ledger_push(&b->ledger, ASK_CLOSE, FOR_POOLER);
+    ledger_own(&b->ledger, statement);
+    send_close(w, s, statement->name);
+    log_trace(SESSION_LOG(s) "closing %s on pid=%d", SESSION_ID(s), statement->name, b->pid);
+    statement_set_remove(b->statements, statement);
+}
+
+/* Planned as there. */
+static void add_to_backend(struct session *s, struct statement *statement)
+{
+    struct backend *b = s->backend;
+
+    statement_set_add(b->statements, statement);
+    *statement_set_stamp(b->statements) = atomic_load_explicit(&s->shared->ddl_epoch,
+                                                               memory_order_relaxed);
+}
+
+/* Promotes. */
+static bool backend_has(struct backend *b, struct statement *statement)
+{
+    bool there = statement_set_has(b->statements, statement);
+
+    b->prepared_hits += there;
+    b->prepared_misses += !there;
+    return there;
+}
+
+/* The statement's Parse, ahead of what needs it; its answer is swallowed. */
+static void provide(struct worker *w, struct session *s, struct statement *statement)
+{
+    struct backend *b = s->backend;
+
+    add_to_backend(s, statement);
+    ledger_push(&b->ledger, ASK_PARSE, FOR_POOLER);
+    ledger_own(&b->ledger, statement);
+    send_parse(w, s, name_of(statement), tail_of(statement));
+}
+
+/* --- Parse --- */
+
+/* Beyond a limit: in its place goes one that fails, so that all that follows from an error is
+ * PostgreSQL's doing. */
+static void refuse_parse(struct worker *w, struct session *s, const struct frame *f,
+                         const char *why)
+{
+    struct ledger_entry *entry = ledger_push(&s->backend->ledger, ASK_PARSE, FOR_MISSING);
+
+    entry->missing = strdup(why);
+    entry->owns |= OWNS_TEXT;
+    atomic_fetch_add_explicit(&statement_events.refused, 1, memory_order_relaxed);
+    log_warn(SESSION_LOG(s) "Parse refused: %s", SESSION_ID(s), why);
+    send_parse(w, s, bytes_of(""), (struct bytes){refused_tail, sizeof refused_tail});
+    session_consume(w, s, FRAME_HEADER + f->body_len);
+}
+
+/* The pooler answers; no server sees it. */
+static void skip_parse(struct worker *w, struct session *s, const struct frame *f,
+                       struct statement *statement)
+{
+    struct backend *b = s->backend;
+
+    b->skipped = statement;
+    atomic_fetch_add_explicit(&statement->hits, 1, memory_order_relaxed);
+    ledger_push(&b->ledger, ASK_PARSE, FROM_POOLER);
+    session_consume(w, s, FRAME_HEADER + f->body_len);
+}
+
+/* In a transaction that has failed, PostgreSQL answers a Parse by what it is of. The unnamed
+ * statement serves to ask, and is closed before the Sync. */
+static void ask_about_parse(struct worker *w, struct session *s, const struct frame *f,
+                            uint32_t skip)
+{
+    struct backend *b = s->backend;
+
+    session_visible(s, ledger_push(&b->ledger, ASK_PARSE, FOR_CLIENT));
+    b->unnamed_used = true;
+    put_header(w, s, 'P', 4 + 1 + (FRAME_HEADER + f->body_len - skip));
+    conn_put_copy(w, &b->conn, "", 1);
+    count_sent(w, s, FRAME_HEADER + 1);
+    session_pass(w, s, f, skip);
+}
+
+static void forward_parse(struct worker *w, struct session *s, const struct frame *f,
+                          struct statement *statement, uint32_t skip)
+{
+    struct backend *b = s->backend;
+
+    atomic_fetch_add_explicit(&statement->misses, 1, memory_order_relaxed);
+    add_to_backend(s, statement);
+    session_visible(s, ledger_push(&b->ledger, ASK_PARSE, FOR_CLIENT));
+    ledger_own(&b->ledger, statement);
+    put_header(w, s, 'P', 4 + statement->name_len + 1 + statement->text->tail_len);
+    conn_put_copy(w, &b->conn, statement->name, statement->name_len + 1);
+    count_sent(w, s, FRAME_HEADER + statement->name_len + 1);
+    session_pass(w, s, f, skip);
 }
 
 void session_forward_parse(struct worker *w, struct session *s, const struct frame *f)
@@ -65,47 +181,121 @@ void session_forward_parse(struct worker *w, struct session *s, const struct fra
     const uint8_t *tail = c.at;
     struct bytes query = cursor_string(&c);
     uint16_t types = cursor_u16(&c);
+    const char *refused = NULL;
 
     (void)query;
     if (c.bad || cursor_left(&c) != (size_t)types * 4) {
         malformed(w, s);
         return;
     }
-    uint32_t tail_len = (uint32_t)(f->body + f->body_len - tail);
-    struct statement *statement = remember(s, name, tail, tail_len);
-    atomic_fetch_add_explicit(&statement->used, 1, memory_order_relaxed);
-    uint32_t skip = FRAME_HEADER + (uint32_t)name.len + 1;
-    if (statement_set_has(b->statements, statement)) {
-        b->prepared_hits++;
-        ledger_push(&b->ledger, ASK_PARSE, FROM_POOLER, NULL);
-        session_consume(w, s, FRAME_HEADER + f->body_len);
+    struct bytes text = {tail, (size_t)(f->body + f->body_len - tail)};
+    struct statement *statement = session_remember(w, s, name, text, &refused);
+    if (statement == NULL) {
+        refuse_parse(w, s, f, refused);
         return;
     }
-    b->prepared_misses++;
-    statement_set_add(b->statements, statement);
-    ledger_push(&b->ledger, ASK_PARSE, FOR_CLIENT, statement);
-    put_header(w, s, 'P', 4 + statement->name_len + 1 + tail_len);
-    conn_put_copy(w, &b->conn, statement->name, statement->name_len + 1);
-    count_sent(w, s, FRAME_HEADER + statement->name_len + 1);
-    session_pass(w, s, f, skip);
+    statement_use(statement, name.len == 0, w->now_us);
+    uint32_t skip = FRAME_HEADER + (uint32_t)name.len + 1;
+    if (UNLIKELY(statement->traits & TEXT_FREES_NAME) && b->status != 'E') {
+        skip_parse(w, s, f, statement); /* what it becomes is decided when it is bound */
+    } else if (!backend_has(b, statement)) {
+        forward_parse(w, s, f, statement, skip);
+    } else if (UNLIKELY(b->status == 'E')) {
+        ask_about_parse(w, s, f, skip);
+    } else if (UNLIKELY(*statement_set_stamp(b->statements) !=
+                        atomic_load_explicit(&s->shared->ddl_epoch, memory_order_relaxed))) {
+        /* What it refers to may have changed since. */
+        close_on_backend(w, s, statement);
+        forward_parse(w, s, f, statement, skip);
+    } else {
+        skip_parse(w, s, f, statement);
+    }
 }
 
-/* The statement's Parse, ahead of what needs it; its answer is swallowed. */
-static void provide(struct worker *w, struct session *s, struct statement *statement)
+/* --- Bind, Describe --- */
+
+/* A DEALLOCATE of the client's own name must not reach the server, where other clients have that
+ * statement too. What goes there frees one that is put up for the purpose, and so is answered in
+ * the same way. */
+static struct statement *freeing_statement(struct session *s)
+{
+    struct statement_key key = statement_key_of(&s->shared->statements, 0,
+                                                (struct bytes){freeing_tail, sizeof freeing_tail});
+
+    return statement_get(&key);
+}
+
+static void put_up(struct worker *w, struct session *s)
+{
+    struct ledger *l = &s->backend->ledger;
+
+    ledger_push(l, ASK_CLOSE, FOR_POOLER);
+    send_close(w, s, freed_name);
+    ledger_push(l, ASK_PARSE, FOR_POOLER);
+    send_parse(w, s, bytes_of(freed_name), (struct bytes){(const uint8_t *)"\0\0", 3});
+}
+
+/* Bound, the client's name goes: now, in the order of its requests. */
+static struct statement *free_name(struct worker *w, struct session *s, struct statement *statement,
+                                   bool bound)
+{
+    char name[DEALLOCATE_NAME + 1];
+    uint32_t len = 0;
+
+    (void)deallocate_read((struct bytes){statement->text->tail, statement->text->query_len}, name,
+                          &len);
+    struct bytes freed = {(const uint8_t *)name, len};
+    /* Unknown in a transaction: an error, as always. Or it is SQL's own, on this backend. */
+    if (session_statement(s, freed) == NULL &&
+        (s->backend->status != 'I' || (s->backend->dirt & SCAN_PREPARE)))
+        return statement;
+    struct statement *freeing = freeing_statement(s);
+    if (freeing == NULL)
+        return statement;
+    if (bound) {
+        session_forget(s, freed);
+        put_up(w, s);
+    }
+    if (!statement_set_has(s->backend->statements, freeing))
+        provide(w, s, freeing);
+    statement_unref(freeing); /* the backend's set has its own reference */
+    return freeing;
+}
+
+/* A statement that the backend has: the client's, or one that stands for it. */
+static struct statement *at_hand(struct worker *w, struct session *s, struct statement *statement,
+                                 bool bound)
 {
     struct backend *b = s->backend;
 
-    if (statement_set_has(b->statements, statement)) {
-        b->prepared_hits++;
-        return;
+    if (UNLIKELY(statement->traits & TEXT_FREES_NAME)) {
+        struct statement *freeing = free_name(w, s, statement, bound);
+
+        if (freeing != statement)
+            return freeing;
     }
-    b->prepared_misses++;
-    statement_set_add(b->statements, statement);
-    ledger_push(&b->ledger, ASK_PARSE, FOR_POOLER, statement);
-    put_header(w, s, 'P', 4 + statement->name_len + 1 + statement->tail_len);
-    conn_put_copy(w, &b->conn, statement->name, statement->name_len + 1);
-    conn_put_copy(w, &b->conn, statement->tail, statement->tail_len);
-    count_sent(w, s, FRAME_HEADER + statement->name_len + 1 + statement->tail_len);
+    if (LIKELY(backend_has(b, statement)))
+        return statement;
+    /* Parsed now, it would be read under this backend's settings: it goes by a name for those. */
+    if (statement->digest != b->digest[(statement->traits & TEXT_BEYOND_ASCII) != 0]) {
+        struct statement *variant = session_variant(s, statement);
+
+        if (variant != NULL) {
+            if (!statement_set_has(b->statements, variant))
+                provide(w, s, variant);
+            statement_unref(variant);
+            return variant;
+        }
+    }
+    provide(w, s, statement);
+    return statement;
+}
+
+/* What SQL prepared in this lease may be bound by its own name; no other lease can have left it. */
+static bool is_sqls_own(const struct session *s, struct bytes name)
+{
+    return (s->backend->dirt & SCAN_PREPARE) && name.len > 0 &&
+           (name.len < 8 || memcmp(name.at, "DOORMAN_", 8) != 0);
 }
 
 /* The name to send, and the entry that awaits the reply. */
@@ -113,19 +303,31 @@ static struct bytes server_name(struct worker *w, struct session *s, enum ledger
                                 struct bytes name, bool named_portal)
 {
     struct ledger *l = &s->backend->ledger;
-    struct statement *statement = find(s, name);
+    struct statement *statement = session_statement(s, name);
 
-    if (statement == NULL) {
-        ledger_push(l, kind, FOR_MISSING, NULL)->missing = strndup((const char *)name.at, name.len);
+    if (UNLIKELY(statement == NULL)) {
+        bool own = is_sqls_own(s, name);
+        struct ledger_entry *entry = ledger_push(l, kind, own ? FOR_CLIENT : FOR_MISSING);
+
+        session_visible(s, entry);
+        if (own)
+            return name;
+        entry->missing = strndup((const char *)name.at, name.len);
+        entry->owns |= OWNS_TEXT;
         return bytes_of(nobody);
     }
-    provide(w, s, statement);
-    ledger_push(l, kind, FOR_CLIENT, NULL);
+    if (UNLIKELY(atomic_load_explicit(&statement->retired, memory_order_relaxed)))
+        statement = session_renew(w, s, name, statement);
+    statement_use(statement, name.len == 0, w->now_us);
+    statement = at_hand(w, s, statement, kind == ASK_BIND);
+    struct ledger_entry *entry = ledger_push(l, kind, FOR_CLIENT);
+    entry->statement = statement;
+    session_replayable(s, entry);
     if (kind == ASK_BIND) {
-        atomic_fetch_add_explicit(&statement->used, 1, memory_order_relaxed);
         session_state_bind(s, statement, named_portal);
+        s->backend->traits |= statement->traits;
     }
-    return (struct bytes){(const uint8_t *)statement->name, statement->name_len};
+    return name_of(statement);
 }
 
 void session_forward_bind(struct worker *w, struct session *s, const struct frame *f)
@@ -165,56 +367,105 @@ void session_forward_describe(struct worker *w, struct session *s, const struct 
     session_consume(w, s, FRAME_HEADER + f->body_len);
 }
 
+/* --- Close --- */
+
 void session_forward_close(struct worker *w, struct session *s, const struct frame *f)
 {
     struct cursor c = cursor_of(f->body + 1, f->body_len - 1);
     struct bytes name = cursor_string(&c);
+    struct ledger *l = &s->backend->ledger;
 
     if (c.bad || cursor_left(&c) != 0) {
         malformed(w, s);
         return;
     }
-    /* The backend keeps it: other clients share it. The name is the client's alone. */
-    if (name.len > 0) {
-        statement_map_remove(&s->statements, name);
-    } else if (s->unnamed != NULL) {
-        statement_unref(s->unnamed);
-        s->unnamed = NULL;
+    if (session_statement(s, name) == NULL && is_sqls_own(s, name)) {
+        session_visible(s, ledger_push(l, ASK_CLOSE, FOR_CLIENT));
+        session_pass(w, s, f, 0);
+        return;
     }
-    ledger_push(&s->backend->ledger, ASK_CLOSE, FROM_POOLER, NULL);
+    /* The backend keeps it: other clients share it. The name is the client's alone. */
+    ledger_push(l, ASK_CLOSE, FROM_POOLER);
+    session_hide(s, name, l);
     session_consume(w, s, FRAME_HEADER + f->body_len);
 }
 
 void session_close_excess(struct worker *w, struct session *s)
 {
-    struct backend *b = s->backend;
     struct statement *statement;
 
-    while ((statement = statement_set_excess(b->statements)) != NULL) {
-        ledger_push(&b->ledger, ASK_CLOSE, FOR_POOLER, statement);
-        put_header(w, s, 'C', 4 + 1 + statement->name_len + 1);
-        conn_put_copy(w, &b->conn, "S", 1);
-        conn_put_copy(w, &b->conn, statement->name, statement->name_len + 1);
-        count_sent(w, s, FRAME_HEADER + 1 + statement->name_len + 1);
-        log_trace(SESSION_LOG(s) "closing %s on pid=%d", SESSION_ID(s), statement->name, b->pid);
-        statement_set_remove(b->statements, statement);
-    }
+    while ((statement = statement_set_excess(s->backend->statements)) != NULL)
+        close_on_backend(w, s, statement);
 }
 
-const char *session_missing_text(const struct ledger_entry *entry)
+void session_before_sync(struct worker *w, struct session *s)
+{
+    struct backend *b = s->backend;
+
+    if (b->unnamed_used) {
+        b->unnamed_used = false;
+        ledger_push(&b->ledger, ASK_CLOSE, FOR_POOLER);
+        send_close(w, s, "");
+    }
+    /* A COPY that is still to begin would take a Close for an error. */
+    if ((b->traits & TEXT_MAY_COPY) == 0)
+        session_close_excess(w, s);
+}
+
+const char *session_missing_text(const struct ledger_entry *entry, const char **sqlstate)
 {
     static _Thread_local char text[160];
 
+    *sqlstate = "26000";
+    if (entry->kind == ASK_PARSE) {
+        *sqlstate = "53200";
+        return entry->missing;
+    }
     if (entry->missing == NULL || entry->missing[0] == '\0')
         return "unnamed prepared statement does not exist";
     snprintf(text, sizeof text, "prepared statement \"%s\" does not exist", entry->missing);
     return text;
 }
 
-void session_statements_free(struct session *s)
+/* --- before the batch is complete --- */
+
+/* Was this name parsed by a message of the input, up to `end`? */
+static bool parsed_in_input(const uint8_t *at, const uint8_t *end, struct bytes name)
 {
-    statement_map_clear(&s->statements);
-    if (s->unnamed != NULL)
-        statement_unref(s->unnamed);
-    s->unnamed = NULL;
+    struct frame f;
+
+    while (at < end && frame_peek(&f, at, (size_t)(end - at), FRAME_LIMIT) == FRAME_WHOLE) {
+        struct cursor c = cursor_of(f.body, f.body_len);
+
+        if (f.type == 'P' && bytes_equal(cursor_string(&c), name))
+            return true;
+        at += FRAME_HEADER + f.body_len;
+    }
+    return false;
+}
+
+/* A client may wait for the error of a name that it does not have, without a Sync: PostgreSQL sends
+ * errors at once. So a batch that will fail is begun before it is complete. */
+bool session_will_fail(const struct session *s, uint32_t from, uint32_t to)
+{
+    enum { LOOKUPS = 32 };
+    const uint8_t *input = session_input(s);
+    const uint8_t *at = input + from;
+    uint32_t lookups = 0;
+    struct frame f;
+
+    while (at < input + to &&
+           frame_peek(&f, at, (size_t)(input + to - at), FRAME_LIMIT) == FRAME_WHOLE) {
+        struct cursor c = cursor_of(f.body, f.body_len);
+        bool names = f.type == 'B' || (f.type == 'D' && cursor_u8(&c) == 'S');
+
+        if (f.type == 'B')
+            cursor_string(&c);
+        struct bytes name = names ? cursor_string(&c) : (struct bytes){0};
+        if (names && !c.bad && session_statement(s, name) == NULL &&
+            (++lookups > LOOKUPS || !parsed_in_input(input, at, name)))
+            return true;
+        at += FRAME_HEADER + f.body_len;
+    }
+    return false;
 }

@@ -9,13 +9,14 @@
 #include <stdlib.h>
 
 #define NONE         UINT32_MAX
-#define CAPACITY_MIN 8u
+#define CAPACITY_MIN 4u
 
 struct set_node {
     struct statement *statement; /* NULL: free */
     uint32_t chain;              /* the next one in the bucket or on the free list */
     uint32_t newer;
     uint32_t older;
+    uint32_t stamp; /* the caller's */
 };
 
 struct statement_set {
@@ -51,9 +52,14 @@ void statement_set_free(struct statement_set *set)
     free(set);
 }
 
-static uint32_t *bucket_of(const struct statement_set *set, const struct statement *s)
+void statement_set_limit(struct statement_set *set, uint32_t bound)
 {
-    return &set->buckets[(uint32_t)s->hash & (set->capacity - 1)];
+    set->bound = bound;
+}
+
+static uint32_t *bucket_of(const struct statement_set *set, uint64_t hash)
+{
+    return &set->buckets[(uint32_t)hash & (set->capacity - 1)];
 }
 
 /* The set holds a reference to what is in it, so the address tells statements apart. */
@@ -63,7 +69,7 @@ static uint32_t set_find(const struct statement_set *set, const struct statement
 
     if (set->count == 0)
         return NONE;
-    for (i = *bucket_of(set, s); i != NONE; i = set->nodes[i].chain) {
+    for (i = *bucket_of(set, s->hash); i != NONE; i = set->nodes[i].chain) {
         if (set->nodes[i].statement == s)
             break;
     }
@@ -84,9 +90,17 @@ static void order_lead(struct statement_set *set, uint32_t i)
     set->newest = i;
 }
 
+static void order_trail(struct statement_set *set, uint32_t i)
+{
+    set->nodes[i].older = NONE;
+    set->nodes[i].newer = set->oldest;
+    *(set->oldest == NONE ? &set->newest : &set->nodes[set->oldest].older) = i;
+    set->oldest = i;
+}
+
 static void bucket_link(struct statement_set *set, uint32_t i)
 {
-    uint32_t *bucket = bucket_of(set, set->nodes[i].statement);
+    uint32_t *bucket = bucket_of(set, set->nodes[i].statement->hash);
 
     set->nodes[i].chain = *bucket;
     *bucket = i;
@@ -94,7 +108,7 @@ static void bucket_link(struct statement_set *set, uint32_t i)
 
 static void bucket_unlink(struct statement_set *set, uint32_t i)
 {
-    uint32_t *link = bucket_of(set, set->nodes[i].statement);
+    uint32_t *link = bucket_of(set, set->nodes[i].statement->hash);
 
     while (*link != i)
         link = &set->nodes[*link].chain;
@@ -125,20 +139,40 @@ static void set_grow(struct statement_set *set)
     DEBUG_CHECK((statement_set_check(set), true));
 }
 
+static void promote(struct statement_set *set, uint32_t i)
+{
+    if (i == set->newest)
+        return;
+    order_unlink(set, &set->nodes[i]);
+    order_lead(set, i);
+}
+
 bool statement_set_has(struct statement_set *set, const struct statement *s)
 {
     uint32_t i = set_find(set, s);
 
     if (i == NONE)
         return false;
-    if (i != set->newest) {
-        order_unlink(set, &set->nodes[i]);
-        order_lead(set, i);
-    }
+    promote(set, i);
     return true;
 }
 
-void statement_set_add(struct statement_set *set, struct statement *s)
+struct statement *statement_set_find(struct statement_set *set, const struct statement_key *key)
+{
+    if (set->count == 0)
+        return NULL;
+    for (uint32_t i = *bucket_of(set, key->hash); i != NONE; i = set->nodes[i].chain) {
+        struct statement *s = set->nodes[i].statement;
+
+        if (s->hash != key->hash || !statement_is(s, key))
+            continue;
+        promote(set, i);
+        return s;
+    }
+    return NULL;
+}
+
+static uint32_t set_place(struct statement_set *set, struct statement *s)
 {
     uint32_t i;
 
@@ -147,10 +181,20 @@ void statement_set_add(struct statement_set *set, struct statement *s)
         set_grow(set);
     i = set->free;
     set->free = set->nodes[i].chain;
-    set->nodes[i].statement = statement_ref(s);
+    set->nodes[i] = (struct set_node){.statement = statement_ref(s)};
     bucket_link(set, i);
-    order_lead(set, i);
     set->count++;
+    return i;
+}
+
+void statement_set_add(struct statement_set *set, struct statement *s)
+{
+    order_lead(set, set_place(set, s));
+}
+
+void statement_set_restore(struct statement_set *set, struct statement *s)
+{
+    order_trail(set, set_place(set, s));
 }
 
 static void set_drop(struct statement_set *set, uint32_t i)
@@ -190,6 +234,31 @@ uint32_t statement_set_count(const struct statement_set *set)
 struct statement *statement_set_excess(const struct statement_set *set)
 {
     return set->count > set->bound ? set->nodes[set->oldest].statement : NULL;
+}
+
+uint32_t *statement_set_stamp(struct statement_set *set)
+{
+    return &set->nodes[set->newest].stamp;
+}
+
+struct statement *statement_set_oldest(const struct statement_set *set, uint32_t *stamp)
+{
+    if (set->oldest == NONE)
+        return NULL;
+    *stamp = set->nodes[set->oldest].stamp;
+    return set->nodes[set->oldest].statement;
+}
+
+size_t statement_set_bytes(const struct statement_set *set)
+{
+    return sizeof *set + set->capacity * (sizeof *set->nodes + sizeof *set->buckets);
+}
+
+void statement_set_each(const struct statement_set *set,
+                        void (*visit)(void *context, struct statement *s), void *context)
+{
+    for (uint32_t i = set->newest; i != NONE; i = set->nodes[i].older)
+        visit(context, set->nodes[i].statement);
 }
 
 void statement_set_check(const struct statement_set *set)

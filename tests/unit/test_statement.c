@@ -18,6 +18,23 @@ static uint32_t random_below(uint64_t *state, uint32_t limit)
 }
 
 /* Longer for larger ids, so that texts are prefixes of each other now and then. */
+static struct statement_cache *cache(void)
+{
+    static struct statement_cache one = {.lock = PTHREAD_MUTEX_INITIALIZER, .bound = UINT32_MAX};
+
+    return &one;
+}
+
+/* Without the cache's own reference, so that the counts below are those of the test. */
+static struct statement *statement_intern(const uint8_t *tail, size_t len)
+{
+    struct statement_key key = statement_key_of(cache(), 0, (struct bytes){tail, len});
+    struct statement *s = statement_get(&key);
+
+    statement_cache_dismiss(s);
+    return s;
+}
+
 static struct statement *intern_numbered(uint32_t id)
 {
     uint8_t tail[64];
@@ -100,8 +117,8 @@ TEST(statement_is_one_object_per_tail)
 
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         made[i] = statement_intern(rows[i].tail, rows[i].len);
-        EQ(made[i]->tail_len, rows[i].len, "%s", rows[i].what);
-        CHECK(memcmp(made[i]->tail, rows[i].tail, rows[i].len) == 0, "%s", rows[i].what);
+        EQ(made[i]->text->tail_len, rows[i].len, "%s", rows[i].what);
+        CHECK(memcmp(made[i]->text->tail, rows[i].tail, rows[i].len) == 0, "%s", rows[i].what);
         for (size_t j = 0; j < i; j++)
             CHECK(made[i] != made[j], "%s", rows[i].what);
     }
@@ -120,18 +137,12 @@ TEST(statement_is_one_object_per_tail)
     EQ(statements_left(), 0);
 }
 
-static void add_number(void *context, const struct statement *s)
-{
-    *(uint64_t *)context += s->number;
-}
-
 /* Interns and forgets many in random order; each must stay findable until its end. */
 static void churn_registry(uint32_t universe, uint32_t steps)
 {
     struct statement **held = calloc(universe, sizeof *held);
     uint64_t seed = 88172645463325252;
-    uint64_t numbers = 0;
-    uint64_t visited = 0;
+    uint64_t count = 0;
 
     for (uint32_t step = 0; step < steps; step++) {
         uint32_t id = random_below(&seed, universe);
@@ -150,9 +161,8 @@ static void churn_registry(uint32_t universe, uint32_t steps)
     }
     statement_registry_check();
     for (uint32_t id = 0; id < universe; id++)
-        numbers += held[id] != NULL ? held[id]->number : 0;
-    statement_each(add_number, &visited);
-    EQ(visited, numbers);
+        count += held[id] != NULL;
+    EQ(statements_left(), count);
     for (uint32_t id = 0; id < universe; id++) {
         if (held[id] != NULL)
             statement_unref(held[id]);
@@ -197,7 +207,7 @@ static void *hammer(void *argument)
             continue;
         }
         s = intern_numbered(id);
-        INVARIANT(s->tail[7 + id % 20 - (id % 20 != 0)] == '0' + id);
+        INVARIANT(s->text->tail[7 + id % 20 - (id % 20 != 0)] == '0' + id);
         INVARIANT(strncmp(s->name, "DOORMAN_", 8) == 0 && strlen(s->name) == s->name_len);
         atomic_fetch_add_explicit(&s->used, 1, memory_order_relaxed);
         held[id] = statement_ref(s);
@@ -330,12 +340,12 @@ TEST(statement_set_recycles_its_nodes)
     EQ(statements_left(), 0);
 }
 
-/* Names of 0 to 39 bytes, around the limit of what an entry holds, with zero bytes in them. */
+/* Names of 0 to 39 bytes, around the limit of what an entry holds. */
 static struct bytes name_numbered(uint32_t id, uint8_t at[40])
 {
-    memset(at, id % 3 == 0 ? 0 : 'n', 40);
+    memset(at, id % 3 == 0 ? 'm' : 'n', 40);
     if (id % 40 > 0)
-        at[id % 40 - 1] = (uint8_t)id;
+        at[id % 40 - 1] = (uint8_t)(id + 1);
     return (struct bytes){at, id % 40};
 }
 
@@ -419,4 +429,277 @@ TEST(statement_map_may_put_what_it_holds)
     EQ(map.count, 1);
     statement_map_clear(&map);
     EQ(statements_left(), 0);
+}
+
+static struct statement *get_in(struct statement_cache *in, uint64_t digest, const char *text)
+{
+    struct statement_key key = statement_key_of(
+        in, digest, (struct bytes){(const uint8_t *)text, strlen(text) + 1});
+
+    return statement_get(&key);
+}
+
+TEST(statement_of_another_pool_or_under_other_settings_is_another)
+{
+    struct statement_cache pools[2];
+    struct statement *made[4];
+    uint64_t count;
+    uint64_t bytes;
+
+    for (size_t i = 0; i < COUNT_OF(pools); i++) {
+        statement_cache_init(&pools[i]);
+        statement_cache_limit(&pools[i], 10);
+    }
+    for (size_t i = 0; i < COUNT_OF(made); i++)
+        made[i] = get_in(&pools[i / 2], i % 2, "select 1");
+    for (size_t i = 0; i < COUNT_OF(made); i++) {
+        struct statement *again = get_in(&pools[i / 2], i % 2, "select 1");
+
+        CHECK(again == made[i], "%zu", i);
+        CHECK(made[i]->text == made[0]->text, "%zu", i);
+        for (size_t j = 0; j < i; j++)
+            CHECK(made[i] != made[j] && strcmp(made[i]->name, made[j]->name) != 0, "%zu", i);
+        statement_unref(made[i]);
+        statement_unref(made[i]);
+    }
+    statement_cache_totals(&pools[1], &count, &bytes);
+    EQ(count, 2);
+    EQ(statements_left(), 1);
+    for (size_t i = 0; i < COUNT_OF(made); i++)
+        statement_cache_dismiss(made[i]);
+    statement_cache_totals(&pools[1], &count, &bytes);
+    EQ(count, 0);
+    EQ(bytes, 0);
+    EQ(statements_left(), 0);
+}
+
+TEST(statement_cache_spares_what_is_used)
+{
+    static const uint32_t bounds[] = {1, 2, 8, 100};
+
+    for (size_t i = 0; i < COUNT_OF(bounds); i++) {
+        struct statement_cache in;
+        char text[32];
+        struct statement *hot = NULL;
+
+        statement_cache_init(&in);
+        statement_cache_limit(&in, bounds[i]);
+        for (uint32_t n = 0; n < 500; n++) {
+            snprintf(text, sizeof text, "select %u", n);
+            struct statement *s = get_in(&in, 0, text);
+
+            statement_use(s, false, n);
+            CHECK(s->cached, "bound %u", bounds[i]);
+            statement_unref(s);
+            hot = get_in(&in, 0, "the hot one");
+            statement_use(hot, false, n);
+            CHECK(n == 0 || bounds[i] == 1 || hot->used > 1, "bound %u step %u", bounds[i], n);
+            statement_unref(hot);
+            statement_cache_check(&in);
+            EQ(in.count, MIN(bounds[i], n + 2), "bound %u step %u", bounds[i], n);
+        }
+        statement_cache_limit(&in, 0); /* one stays */
+        EQ(in.count, 1);
+        statement_cache_dismiss(in.hand);
+        EQ(statements_left(), 0);
+    }
+}
+
+TEST(statement_that_its_cache_drops_is_still_found)
+{
+    struct statement_cache in;
+    struct statement *kept;
+
+    statement_cache_init(&in);
+    statement_cache_limit(&in, 1);
+    kept = get_in(&in, 0, "kept");
+    for (int i = 0; i < 2; i++)
+        statement_unref(get_in(&in, 0, "other"));
+    statement_unref(get_in(&in, 0, "third"));
+    CHECK(!kept->cached);
+    CHECK(get_in(&in, 0, "kept") == kept);
+    CHECK(kept->cached);
+    statement_unref(kept);
+    statement_unref(kept);
+    statement_cache_dismiss(in.hand);
+    EQ(statements_left(), 0);
+}
+
+TEST(statement_that_is_retired_comes_back_under_another_name)
+{
+    struct statement_cache in;
+    struct statement *old;
+    struct statement *new;
+
+    statement_cache_init(&in);
+    statement_cache_limit(&in, 5);
+    old = get_in(&in, 0, "select 1");
+    statement_retire(old);
+    new = get_in(&in, 0, "select 1");
+    CHECK(new != old &&strcmp(new->name, old->name) != 0);
+    CHECK(old->retired && !new->retired);
+    EQ(in.count, 1);
+    statement_unref(old);
+    statement_unref(new);
+    statement_cache_dismiss(new);
+    EQ(statements_left(), 0);
+}
+
+TEST(statement_get_refuses_texts_over_the_limit)
+{
+    struct statement *s;
+
+    statement_bytes_limit = 20;
+    s = get_in(cache(), 0, "select 1");
+    CHECK(s != NULL);
+    CHECK(get_in(cache(), 0, "select 1234567890") == NULL);
+    CHECK(get_in(cache(), 0, "select 1") == s);
+    statement_bytes_limit = UINT64_MAX;
+    statement_unref(s);
+    statement_unref(s);
+    statement_cache_dismiss(s);
+    EQ(statements_left(), 0);
+}
+
+static void count_listed(void *context, const struct statement_text *text)
+{
+    uint32_t *listed = context;
+
+    for (int kind = 0; kind < STATEMENT_IS_COUNT; kind++)
+        listed[kind] += text->seen_us[kind] != 0;
+}
+
+static void listed_are(uint32_t named, uint32_t anonymous, const char *when)
+{
+    uint32_t listed[STATEMENT_IS_COUNT] = {0};
+
+    statement_text_each(count_listed, listed);
+    EQ(listed[STATEMENT_IS_NAMED], named, "%s", when);
+    EQ(listed[STATEMENT_IS_ANONYMOUS], anonymous, "%s", when);
+}
+
+TEST(statement_text_is_listed_while_it_is_used)
+{
+    enum { SECOND = 1000000 };
+    struct statement *s = get_in(cache(), 0, "select 1");
+
+    listed_are(0, 0, "at first");
+    statement_use(s, false, 1 * SECOND);
+    statement_use(s, true, 1 * SECOND);
+    listed_are(1, 1, "used as both");
+    statement_text_sweep(10 * SECOND, 9 * SECOND);
+    statement_text_sweep(10 * SECOND, 9 * SECOND);
+    listed_are(1, 1, "not longer than its time");
+    statement_text_sweep(11 * SECOND, 9 * SECOND);
+    listed_are(1, 1, "marked");
+    statement_use(s, true, 11 * SECOND);
+    statement_text_sweep(12 * SECOND, 9 * SECOND);
+    statement_text_sweep(12 * SECOND, 9 * SECOND);
+    listed_are(1, 1, "used in between");
+    statement_text_sweep(30 * SECOND, 0);
+    statement_text_sweep(30 * SECOND, 0);
+    listed_are(1, 1, "for ever");
+    statement_text_sweep(30 * SECOND, 9 * SECOND);
+    statement_text_sweep(30 * SECOND, 9 * SECOND);
+    listed_are(1, 0, "rested");
+    statement_use(s, true, 31 * SECOND);
+    listed_are(1, 1, "back");
+    statement_text_reset();
+    listed_are(0, 0, "reset");
+    statement_use(s, false, 32 * SECOND);
+    listed_are(1, 0, "used after the reset");
+    statement_unref(s);
+    statement_cache_dismiss(s);
+    EQ(statements_left(), 0);
+}
+
+TEST(statement_set_finds_by_text_and_keeps_stamps)
+{
+    struct statement_set *set = statement_set_new(10);
+    struct statement *all[5];
+    uint32_t stamp;
+
+    for (uint32_t id = 0; id < COUNT_OF(all); id++) {
+        all[id] = intern_numbered(id);
+        statement_set_add(set, all[id]);
+        *statement_set_stamp(set) = 100 + id;
+    }
+    CHECK(statement_set_oldest(set, &stamp) == all[0]);
+    EQ(stamp, 100);
+    struct statement_key key = statement_key_of(
+        cache(), 0, (struct bytes){all[0]->text->tail, all[0]->text->tail_len});
+    CHECK(statement_set_find(set, &key) == all[0]);
+    EQ(*statement_set_stamp(set), 100);
+    CHECK(statement_set_oldest(set, &stamp) == all[1]);
+    key.digest = 1;
+    CHECK(statement_set_find(set, &key) == NULL);
+    statement_set_remove(set, all[2]);
+    statement_set_restore(set, all[2]);
+    CHECK(statement_set_oldest(set, &stamp) == all[2]);
+    EQ(stamp, 0);
+    statement_set_check(set);
+    statement_set_free(set);
+    for (uint32_t id = 0; id < COUNT_OF(all); id++)
+        statement_unref(all[id]);
+    EQ(statements_left(), 0);
+}
+
+TEST(statement_map_hides_until_it_is_settled)
+{
+    static const char *const names[] = {"near", "a name of more than eight bytes"};
+
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        struct statement_map map = {0};
+        struct statement *s = intern_numbered(1);
+        struct statement *other = intern_numbered(2);
+        struct bytes name = bytes_of(names[i]);
+        uint32_t ticket = 0;
+
+        CHECK(statement_map_hide(&map, name, &ticket) == NULL);
+        statement_map_put(&map, name, s);
+        CHECK(statement_map_hide(&map, name, &ticket) == s);
+        CHECK(statement_map_get(&map, name) == NULL);
+        CHECK(statement_map_hide(&map, name, &ticket) == NULL);
+        statement_map_settle(&map, s, ticket, false);
+        CHECK(statement_map_get(&map, name) == s);
+        CHECK(statement_map_hide(&map, name, &ticket) == s);
+        statement_map_put(&map, name, other);
+        statement_map_settle(&map, s, ticket, true);
+        CHECK(statement_map_get(&map, name) == other);
+        CHECK(statement_map_hide(&map, name, &ticket) == other);
+        statement_map_settle(&map, other, ticket, true);
+        EQ(map.count, 0);
+        statement_map_check(&map);
+        statement_map_clear(&map);
+        statement_unref(s);
+        statement_unref(other);
+        EQ(statements_left(), 0);
+    }
+}
+
+/* A hundred statements, as a thousand clients have them each. */
+TEST(statement_map_needs_few_bytes)
+{
+    static const char *const formats[] = {"S_%u", "stmtcache_0123456789abcdef0123456789abcdef%08u"};
+
+    for (size_t i = 0; i < COUNT_OF(formats); i++) {
+        struct statement_map maps[3] = {0};
+        char name[80];
+
+        for (size_t m = 0; m < COUNT_OF(maps); m++) {
+            for (uint32_t id = 0; id < 100; id++) {
+                struct statement *s = intern_numbered(id);
+
+                snprintf(name, sizeof name, formats[i], id);
+                statement_map_put(&maps[m], bytes_of(name), s);
+                statement_unref(s);
+            }
+            CHECK(statement_map_bytes(&maps[m]) < 100 * 25, "%zu bytes for %s",
+                  statement_map_bytes(&maps[m]), formats[i]);
+            statement_map_check(&maps[m]);
+        }
+        for (size_t m = 0; m < COUNT_OF(maps); m++)
+            statement_map_clear(&maps[m]);
+        EQ(statements_left(), 0);
+    }
 }
