@@ -7,7 +7,7 @@
 #ifndef ACTORS_ADMIN_H
 #define ACTORS_ADMIN_H
 
-#include "actors/app.h"
+#include "actors/pool.h"
 #include "config/arena.h"
 #include "proto/messages.h"
 
@@ -153,7 +153,7 @@ struct pool_row {
     uint64_t sv_login;
     uint64_t wait_max_us; /* the largest of any client that is connected */
     uint64_t oldest_active_age_ms;
-    uint64_t creates;
+    struct scaling_counters scaling;
     bool paused;
     bool fallback_active;
 
@@ -258,6 +258,7 @@ void show_pools_extended(struct admin_run *run);
 void show_pools_memory(struct admin_run *run);
 void show_stats(struct admin_run *run);
 void show_pool_scaling(struct admin_run *run);
+void show_pool_coordinator(struct admin_run *run);
 void show_databases(struct admin_run *run);
 void show_users(struct admin_run *run);
 void show_lists(struct admin_run *run);

@@ -115,7 +115,7 @@ static void look_at_pool(struct actor *a, void *context)
     row->sv_idle = p->count[BACKEND_IDLE] + p->count[BACKEND_CHECKING];
     row->sv_login = p->count[BACKEND_LOGIN];
     row->paused = p->paused;
-    row->creates = p->creations;
+    row->scaling = p->scaling;
     for (const struct backend *b = p->backends; b != NULL; b = b->pool_next) {
         if (b->state == BACKEND_CLOSING)
             continue;

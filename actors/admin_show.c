@@ -210,17 +210,6 @@ static void show_auth_query(struct admin_run *run)
     table_head(&(struct table)TABLE(&run->out, columns));
 }
 
-static void show_pool_coordinator(struct admin_run *run)
-{
-    static const struct column columns[] = {
-        {"database", CELL_TEXT, 0},  COLUMN_ZERO("max_db_conn"),  COLUMN_ZERO("current"),
-        COLUMN_ZERO("reserve_size"), COLUMN_ZERO("reserve_used"), COLUMN_ZERO("evictions"),
-        COLUMN_ZERO("reserve_acq"),  COLUMN_ZERO("exhaustions"),
-    };
-
-    table_head(&(struct table)TABLE(&run->out, columns));
-}
-
 /* --- the tables --- */
 
 /* In the order of tab completion; hidden ones are not offered there. */

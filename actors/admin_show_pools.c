@@ -138,13 +138,13 @@ void show_pool_scaling(struct admin_run *run)
         TEXT(user), /* first, here alone */
         TEXT(database),
         COLUMN_AS("inflight", pool_row, CELL_NUMBER, sv_login),
-        NUMBER(creates),
-        COLUMN_ZERO("gate_waits"),
-        COLUMN_ZERO("gate_budget_ex"),
-        COLUMN_ZERO("antic_notify"),
-        COLUMN_ZERO("antic_timeout"),
-        COLUMN_ZERO("create_fallback"),
-        COLUMN_ZERO("replenish_def"),
+        COLUMN_AS("creates", pool_row, CELL_NUMBER, scaling.creations),
+        COLUMN_AS("gate_waits", pool_row, CELL_NUMBER, scaling.gate_waits),
+        COLUMN_AS("gate_budget_ex", pool_row, CELL_NUMBER, scaling.gate_exhausted),
+        COLUMN_AS("antic_notify", pool_row, CELL_NUMBER, scaling.served_by_return),
+        COLUMN_AS("antic_timeout", pool_row, CELL_NUMBER, scaling.hope_in_vain),
+        COLUMN_AS("create_fallback", pool_row, CELL_NUMBER, scaling.above_warm),
+        COLUMN_AS("replenish_def", pool_row, CELL_NUMBER, scaling.deferred),
     };
     struct census c;
 

@@ -20,6 +20,7 @@ extern const struct actor_type pool_type;
 extern const struct actor_type listener_type;
 extern const struct actor_type daemon_type;
 extern const struct actor_type admin_type;
+extern const struct actor_type coordinator_type;
 
 /* Ranks: inline asks go upward only. */
 enum { RANK_SESSION = 1, RANK_BACKEND = 2, RANK_POOL = 3, RANK_COORDINATOR = 4, RANK_ROOT = 9 };

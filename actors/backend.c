@@ -34,6 +34,18 @@ static uint64_t jitter_us(struct worker *w, uint64_t base_ms)
                (uint64_t)1000);
 }
 
+/* Shorter lives are not worth an early replacement. */
+enum { REPLACE_LIFETIME_US = 60000000, AWAIT_END_US = 1000000 };
+
+void backend_limit(struct worker *w, struct backend *b, const struct effective *effective)
+{
+    b->lifetime_us = jitter_us(w, effective->server_lifetime_ms);
+    b->idle_limit_us = jitter_us(w, effective->idle_timeout_ms);
+    b->replace_at_us = b->lifetime_us < REPLACE_LIFETIME_US
+                           ? UINT64_MAX
+                           : b->created_us + b->lifetime_us / 20 * 19;
+}
+
 struct backend *backend_open(struct worker *w, struct pool_shared *shared, actor_id pool,
                              struct config *config, const struct effective *effective)
 {
@@ -45,8 +57,7 @@ struct backend *backend_open(struct worker *w, struct pool_shared *shared, actor
     b->config = config_ref(config);
     b->effective = effective;
     b->created_us = w->now_us;
-    b->lifetime_us = jitter_us(w, effective->server_lifetime_ms);
-    b->idle_limit_us = jitter_us(w, effective->idle_timeout_ms);
+    backend_limit(w, b, effective);
     b->status = 'I';
     b->conn.fd = -1;
     packer_init(&b->parameters);
@@ -102,16 +113,29 @@ static void on_start(struct worker *w, struct backend *b)
                        .kind = (uint64_t)error.kind));
 }
 
+/* The server closes its end when its process has gone: till then it counts there. */
+static void await_end(struct worker *w, struct backend *b)
+{
+    uint64_t deadline_us = clock_us() + AWAIT_END_US;
+    struct rbuf *buf;
+
+    while (conn_read(w, &b->conn, &buf, deadline_us) > 0)
+        rbuf_unref(w, buf);
+}
+
 static void on_close(struct worker *w, struct backend *b, struct message *m)
 {
-    struct bytes reason = message_get_BACKEND_CLOSE(m).reason;
+    struct msg_BACKEND_CLOSE close = message_get_BACKEND_CLOSE(m);
     static const uint8_t terminate[] = {'X', 0, 0, 0, 4};
 
-    log_closed(w, b, reason);
+    log_closed(w, b, close.reason);
     if (conn_is_open(&b->conn)) {
         /* Tried once, without waiting: a courtesy. */
-        if (!b->broken && ledger_empty(&b->ledger))
+        bool polite = !b->broken && ledger_empty(&b->ledger);
+        if (polite)
             (void)!io_send(b->conn.fd, terminate, sizeof terminate);
+        if (polite && close.await)
+            await_end(w, b);
         conn_close_wait(w, &b->conn);
     }
     actor_tell(w, b->pool, MESSAGE(POOL_GONE, .backend = actor_id_of(&b->actor)));

@@ -98,12 +98,16 @@ struct backend {
     /* pool */
     struct backend *pool_next;
     struct backend *pool_previous;
-    uint8_t state; /* enum backend_state */
-    bool hangup;   /* the server has closed it */
+    uint8_t state;    /* enum backend_state */
+    bool hangup;      /* the server has closed it */
+    bool replacement; /* opened in place of one near its end */
+    bool replaced;    /* another was opened in its place */
+    uint8_t evicted;  /* enum eviction */
     uint32_t epoch;
     uint64_t idle_since_us;
     uint64_t leased_since_us;
     uint64_t uses;
+    uint64_t replace_at_us; /* from then on another may be opened in its place */
 
     /* statistics: the holder's */
     uint64_t transactions;
@@ -131,6 +135,9 @@ static inline struct backend *backend_find(actor_id id)
  * FAILED. Takes its own reference on config; `effective` lies within it. */
 struct backend *backend_open(struct worker *w, struct pool_shared *shared, actor_id pool,
                              struct config *config, const struct effective *effective);
+
+/* Draws lifetime and idle limit anew; from its pool. */
+void backend_limit(struct worker *w, struct backend *b, const struct effective *effective);
 
 /* kind of POOL_FAILED */
 enum backend_failure {

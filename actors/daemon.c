@@ -119,6 +119,7 @@ static void keep_house(struct worker *w, struct root *r)
 {
     atomic_store(&pool_trim_quota, r->retain_max == 0 ? UINT32_MAX : r->retain_max);
     tell_pools(w, MSG_POOL_TICK);
+    coordinators_tick(w);
     r->retain_at_us = w->now_us + r->retain_period_ms * 1000;
 }
 

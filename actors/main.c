@@ -156,6 +156,7 @@ static void register_types(void)
     actor_type_register(&listener_type);
     actor_type_register(&daemon_type);
     actor_type_register(&admin_type);
+    actor_type_register(&coordinator_type);
 }
 
 static const char *engine_wanted(const struct general_config *general)

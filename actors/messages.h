@@ -43,10 +43,31 @@
     /* pool -> backend */                                                                          \
     X(BACKEND_CLEAN,  F_U(unused))                                                                 \
     X(BACKEND_CHECK,  F_U(unused))                                                                 \
-    X(BACKEND_CLOSE,  F_B(reason))                                                                 \
+    /* await: the server's end of the connection, too, before POOL_GONE */                         \
+    X(BACKEND_CLOSE,  F_B(reason) F_U(await))                                                      \
     X(BACKEND_RELEASED, F_U(unused))                                                               \
     /* coroutine -> backend: a cancel request is done with; outcome: enum cancel_outcome */        \
     X(BACKEND_CANCELLED, F_U(outcome))                                                             \
+    /* pool -> coordinator: here with so many backends, or with another minimum; gone */           \
+    X(COORDINATOR_JOIN, F_U(term) F_U(held) F_U(minimum) F_B(user))                                \
+    X(COORDINATOR_LEAVE, F_U(term))                                                                \
+    /* pool -> coordinator: so many permits are wanted, in place of what was wanted before; or one \
+     * at once, if `spare` are free, and else none. Answered by POOL_PERMIT, also later */         \
+    X(COORDINATOR_WANT, F_U(term) F_U(number) F_U(count) F_U(spare) F_U(background))               \
+    /* pool -> coordinator: a permit is back; evicted: enum eviction */                            \
+    X(COORDINATOR_RELEASE, F_U(term) F_U(evicted))                                                 \
+    /* pool -> coordinator: a backend that others may have is idle */                              \
+    X(COORDINATOR_IDLE, F_U(term))                                                                 \
+    X(COORDINATOR_EXHAUSTED, F_U(term))                                                            \
+    /* coordinator -> pool, and the answers. how: enum eviction; next_us: when to ask again */     \
+    X(POOL_PERMIT,    F_U(term) F_U(number) F_U(count) F_U(background))                            \
+    X(POOL_EVICT,     F_U(term) F_U(stale) F_U(yield) F_U(rest_us))                                \
+    X(POOL_KEEP,      F_U(term))                                                                   \
+    X(COORDINATOR_EVICTING, F_U(term) F_U(how) F_U(next_us))                                       \
+    X(COORDINATOR_KEPT, F_U(term) F_U(done))                                                       \
+    /* daemon -> coordinator */                                                                    \
+    X(COORDINATOR_CONFIGURE, F_U(unused))                                                          \
+    X(COORDINATOR_TICK, F_U(unused))                                                               \
     /* cancelling session -> session, and its answer */                                            \
     X(SESSION_CANCEL, F_B(secret))                                                                 \
     X(CANCEL_DONE,    F_U(sent))                                                                   \
@@ -143,6 +164,14 @@ MESSAGE_KINDS(X)
 const char *message_kind_name(uint16_t kind);
 /* "POOL_LEASE ticket=7 backend=12 ..." into out. */
 void message_print(const struct message *m, char *out, size_t size);
+
+/* Whether, and how, a backend was given up for another pool's sake. */
+enum eviction {
+    EVICTED_NOT,
+    EVICTED_NOW,   /* it was idle */
+    EVICTED_LATER, /* it was in use, and promised */
+    EVICTED_STALE, /* it had rested while the reserve was in use */
+};
 
 /* How a lease ends. */
 enum lease_end {

@@ -3,12 +3,17 @@
  * One actor per (database, user), claimed inline by whoever asks. One queue, first in first out:
  * a request enters it once, with an absolute deadline, and leaves it by being served, refused or
  * withdrawn. Creating backends is the pool's business, not a caller's: a finished backend goes to
- * the head of the queue, a failed one fails the head.
+ * the head of the queue, a failed one fails the head. Where max_db_connections caps the database,
+ * each backend stands for a permit of the coordinator (actors/coordinator.h).
+ *
+ * The pool reads no clock and draws no chance but through its worker, so that the same messages
+ * in the same order always have the same effect.
  */
 #ifndef ACTORS_POOL_H
 #define ACTORS_POOL_H
 
 #include "actors/backend.h"
+#include "actors/coordinator.h"
 
 struct waiter {
     actor_id session; /* 0: withdrawn */
@@ -16,6 +21,41 @@ struct waiter {
     uint64_t deadline_us;
     uint64_t since_us;
     bool login; /* wants the server parameters, not a backend */
+    bool gated; /* found as many connections being opened as may be */
+};
+
+/* How often backends come back, to tell whether waiting is quicker than connecting. */
+struct return_rate {
+    uint64_t count; /* of all returns */
+    uint64_t last_us;
+    uint64_t mark_us; /* since then the present measurement runs */
+    uint64_t mark_count;
+    uint64_t gap_us; /* mean time between returns; 0: not known */
+};
+
+/* What the coordinator knows this pool by; all 0 without one. */
+struct permits {
+    struct coordination *coordination;
+    actor_id coordinator; /* 0: the database has no cap */
+    uint64_t term;        /* of joining it: answers to an earlier one are void */
+    uint64_t number;      /* of the latest WANT */
+    uint32_t held;        /* counted for this pool there */
+    uint32_t unused;      /* of these, without a backend yet: 0 between messages */
+    uint32_t wanted;      /* asked for and not granted */
+    uint32_t owed;        /* backends that were promised to others, due when they come back */
+    uint64_t blocked_us;  /* since when something is wanted in vain; 0: nothing is */
+};
+
+/* SHOW POOL_SCALING */
+struct scaling_counters {
+    uint64_t creations;        /* connections that were begun */
+    uint64_t gate_waits;       /* waiters that found the gate full */
+    uint64_t gate_exhausted;   /* of them, those that were not served soon */
+    uint64_t served_by_return; /* waiters that got a backend which came back */
+    uint64_t hope_in_vain;     /* connections begun after it had seemed quicker to wait */
+    uint64_t above_warm;       /* connections begun above the warm threshold */
+    uint64_t deferred;         /* ticks that left the pool below its minimum */
+    uint64_t replacements;     /* backends replaced before their time was up */
 };
 
 struct pool {
@@ -30,28 +70,36 @@ struct pool {
     uint32_t idle_count;
     uint32_t idle_size;
     uint32_t count[BACKEND_STATE_COUNT];
+    uint32_t replaced; /* backends near their end for which another was opened */
 
     struct waiter *waiters; /* ring; positions run freely */
     uint64_t waiters_head;
     uint64_t waiters_tail;
     uint64_t waiters_size;
-    uint32_t waiting; /* not withdrawn */
+    uint32_t waiting;     /* not withdrawn */
+    bool mixed_deadlines; /* they may not be in the order of the queue */
+    bool hoping;          /* somebody waits for a return although there is room to grow */
 
     struct packer parameters; /* pairs that PostgreSQL reported to the newest backend */
     bool parameters_known;
 
     uint32_t epoch;
     bool paused;
-    bool draining;     /* backends are closed when they come back */
-    bool removed;      /* no longer configured: ends when empty */
-    uint64_t alarm_us; /* the earliest alarm that is set; 0: none */
-    uint32_t failures; /* to connect, in a row */
-    uint64_t retry_us; /* no new connection before that */
-    char last_sqlstate[6];
-    char last_error[256];
+    bool draining;       /* backends are closed when they come back */
+    bool removed;        /* no longer configured: ends when empty */
+    uint64_t alarm_us;   /* the earliest alarm that is set; 0: none */
+    uint32_t failures;   /* to connect, in a row */
+    uint64_t retry_us;   /* no new connection before that */
+    uint64_t served_us;  /* when a waiter was last served */
+    uint64_t connect_us; /* what opening a connection takes, on average; 0: not known */
+    struct return_rate returns;
 
-    uint64_t creations;
-    uint64_t oldest_wait_us;
+    struct permits permits;
+    uint64_t evict_age_us;      /* min_connection_lifetime */
+    uint64_t reserve_wait_us;   /* reserve_pool_timeout */
+    uint32_t effective_minimum; /* the larger of min_ and min_guaranteed_pool_size */
+
+    struct scaling_counters scaling;
 };
 
 static inline struct pool *pool_of(struct actor *a)
@@ -71,7 +119,9 @@ static inline uint32_t pool_size_now(const struct pool *p)
 /* Makes or finds the pools of a configuration, in place: connections that may be kept are kept.
  * From the daemon. */
 void pools_configure(struct worker *w, struct config *config);
-/* Walks everything and checks the counts. */
+/* Every invariant of one pool that can be told from the pool alone: counts of states, idle and
+ * leased backends, order and number of waiters, size, permits. Cheap ones always, walks in debug
+ * builds. Between messages. */
 void pool_check(const struct pool *p);
 /* Quota of one retain cycle over all pools; UINT32_MAX: no limit. */
 extern _Atomic uint32_t pool_trim_quota;

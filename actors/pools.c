@@ -142,6 +142,7 @@ void pools_configure(struct worker *w, struct config *config)
     /* Secrets first: a pool may open connections as soon as it knows its settings. */
     each_user(w, config, shared_configure);
     each_user(w, config, check_query_set);
+    coordinators_configure(w, config);
     directory_each(tell_to_configure, w);
     each_user(w, config, pool_ensure);
     atomic_fetch_add(&app.directory_generation, 1);

@@ -1,0 +1,170 @@
+/* What a pool does from time to time, and what it is told from above. */
+#define LOG_MODULE "pg_doorman::pool"
+#include "actors/pool_internal.h"
+
+#include "runtime/log.h"
+
+_Atomic uint32_t pool_trim_quota;
+
+/* --- the retain cycle --- */
+
+static bool take_quota(void)
+{
+    uint32_t left = atomic_load(&pool_trim_quota);
+
+    while (left > 0 && left != UINT32_MAX) {
+        if (atomic_compare_exchange_weak(&pool_trim_quota, &left, left - 1))
+            return true;
+    }
+    return left == UINT32_MAX;
+}
+
+static const char *expired(struct worker *w, const struct backend *b)
+{
+    if (b->lifetime_us != 0 && elapsed_us(w, b->created_us) > b->lifetime_us)
+        return "lifetime exceeded";
+    if (b->idle_limit_us != 0 && b->uses > 0 && elapsed_us(w, b->idle_since_us) > b->idle_limit_us)
+        return "idle timeout";
+    return NULL;
+}
+
+/* With a quota the oldest go first. */
+static struct backend *oldest_expired(struct worker *w, const struct pool *p)
+{
+    struct backend *oldest = NULL;
+
+    for (struct backend *b = p->backends; b != NULL; b = b->pool_next) {
+        if (b->state == BACKEND_IDLE && expired(w, b) != NULL &&
+            (oldest == NULL || b->created_us < oldest->created_us))
+            oldest = b;
+    }
+    return oldest;
+}
+
+void pool_on_tick(struct worker *w, struct pool *p)
+{
+    struct backend *b;
+
+    while (p->waiting == 0 && (b = oldest_expired(w, p)) != NULL && take_quota()) {
+        pool_idle_remove(p, b);
+        pool_backend_end(w, p, b, expired(w, b));
+    }
+    pool_grow(w, p);
+    p->scaling.deferred += !p->paused && pool_size_now(p) - p->count[BACKEND_CLOSING] <
+                                             p->effective->min_pool_size;
+}
+
+/* --- commands --- */
+
+void pool_on_pause(struct worker *w, struct pool *p, bool paused)
+{
+    p->paused = paused;
+    log_info("%s: %s pool %s@%s", paused ? "PAUSE" : "RESUME", paused ? "paused" : "resumed",
+             p->shared->user, p->shared->database);
+    pool_dispatch(w, p);
+}
+
+void pool_on_reconnect(struct worker *w, struct pool *p)
+{
+    p->epoch++;
+    pool_end_idle(w, p, "reconnect epoch outdated");
+    log_info("RECONNECT: reconnected pool %s@%s (new epoch: %u)", p->shared->user,
+             p->shared->database, p->epoch);
+    pool_dispatch(w, p);
+}
+
+/* --- the configuration --- */
+
+static bool text_changed(const char *a, const char *b)
+{
+    return (a == NULL) != (b == NULL) || (a != NULL && strcmp(a, b) != 0);
+}
+
+/* Would a backend opened today be a different one? */
+static bool server_changed(const struct effective *a, const struct effective *b)
+{
+    bool changed = a->server_port != b->server_port || a->server_tls_mode != b->server_tls_mode ||
+                   text_changed(a->server_host, b->server_host) ||
+                   text_changed(a->server_database, b->server_database) ||
+                   text_changed(a->server_user, b->server_user) ||
+                   text_changed(a->server_password, b->server_password) ||
+                   text_changed(a->application_name, b->application_name) ||
+                   a->startup_parameters.count != b->startup_parameters.count;
+
+    for (size_t i = 0; !changed && i < a->startup_parameters.count; i++)
+        changed = text_changed(a->startup_parameters.items[i].name,
+                               b->startup_parameters.items[i].name) ||
+                  text_changed(a->startup_parameters.items[i].value,
+                               b->startup_parameters.items[i].value);
+    return changed;
+}
+
+static bool limits_changed(const struct effective *a, const struct effective *b)
+{
+    return a->server_lifetime_ms != b->server_lifetime_ms ||
+           a->idle_timeout_ms != b->idle_timeout_ms;
+}
+
+/* The user is no longer configured. */
+static void close_pool(struct worker *w, struct pool *p)
+{
+    actor_id mine = actor_id_of(&p->actor);
+
+    /* A later reload may have put another in its place already. */
+    atomic_compare_exchange_strong(&p->shared->pool, &mine, 0);
+    p->removed = true;
+    pool_end_idle(w, p, "pool removed");
+    pool_refuse_all(w, p, "3D000", "Pool has been closed");
+    pool_permits_unwant(w, p);
+}
+
+static void replace_backends(struct worker *w, struct pool *p)
+{
+    log_info("[%s@%s] settings of the server changed, connections are replaced", p->shared->user,
+             p->shared->database);
+    p->parameters_known = false;
+    p->epoch++;
+    pool_end_idle(w, p, "configuration changed");
+}
+
+/* Takes over the reference. */
+static void adopt(struct worker *w, struct pool *p, struct config *config,
+                  const struct effective *effective)
+{
+    const struct effective *before = p->effective;
+    struct config *config_before = p->config;
+
+    p->config = config;
+    p->effective = effective;
+    if (before == NULL)
+        return;
+    p->mixed_deadlines |= before->query_wait_timeout_ms != effective->query_wait_timeout_ms;
+    if (limits_changed(before, effective)) {
+        for (struct backend *b = p->backends; b != NULL; b = b->pool_next)
+            backend_limit(w, b, effective);
+    }
+    if (server_changed(before, effective))
+        replace_backends(w, p);
+    config_unref(config_before);
+}
+
+void pool_on_configure(struct worker *w, struct pool *p)
+{
+    struct config *config = app_config();
+    const struct pool_config *pool = config_pool(config, p->shared->database);
+    const struct user_config *user = pool == NULL ? NULL : config_user(pool, p->shared->user);
+
+    if (user == NULL || p->removed) {
+        config_unref(config);
+        if (!p->removed) /* once told, it ends: a reload that brings the name back makes a new one
+                          */
+            close_pool(w, p);
+        return;
+    }
+    adopt(w, p, config, &user->effective);
+    pool_permits_configure(w, p);
+    while (pool_size_now(p) - p->count[BACKEND_CLOSING] > p->effective->pool_size &&
+           p->idle_count > 0)
+        pool_backend_end(w, p, pool_idle_pop(p), "pool size reduced");
+    pool_dispatch(w, p);
+}
