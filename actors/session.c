@@ -215,6 +215,7 @@ static void settle_backend(struct worker *w, struct session *s, struct backend *
         session_client_listens(s)) {
         s->flags |= SESSION_SERVER_PAUSED;
         s->server_held_us = w->now_us;
+        s->client_mark = 0;
         conn_want_sent(w, &s->conn);
         session_watch_progress(w, s);
     }
@@ -223,6 +224,7 @@ static void settle_backend(struct worker *w, struct session *s, struct backend *
     if (b->conn.out_bytes > OUTPUT_HIGH && (s->flags & SESSION_CLIENT_PAUSED) == 0) {
         s->flags |= SESSION_CLIENT_PAUSED;
         s->client_held_us = w->now_us;
+        s->server_mark = 0;
         conn_want_sent(w, &b->conn);
         session_watch_progress(w, s);
     }

@@ -102,9 +102,12 @@ struct session {
     bool skip_parameters : 1; /* it has had the next ParameterDescription already */
     uint8_t key_more;         /* bytes of the cancel key behind the names, after `secret` */
     uint16_t flags;
-    uint32_t secret;        /* the first bytes of the cancel key */
-    uint32_t drained_bytes; /* phase DRAINING: read for nobody */
-    uint64_t number;        /* "#c<number>"; its low half is the cancel key's pid */
+    uint32_t secret; /* the first bytes of the cancel key */
+    union {
+        uint32_t drained_bytes; /* phase DRAINING: read for nobody */
+        uint32_t client_mark;   /* else: of what the client had taken (session_limits.c) */
+    };
+    uint64_t number; /* "#c<number>"; its low half is the cancel key's pid */
 
     struct rbuf *in; /* client bytes that wait: [in_at, in_end) */
     uint32_t in_at;
@@ -116,13 +119,14 @@ struct session {
     struct pool_shared *shared;
     struct parameter_set *wanted; /* settings of its own; referenced */
     struct backend *backend;
-    uint64_t ticket; /* of the open request to the pool */
+    uint32_t ticket;      /* of the open request to the pool */
+    uint32_t server_mark; /* of what the server had taken */
     uint64_t asked_us;
     uint64_t leased_us;
     uint64_t query_us; /* when the running query was read */
     uint32_t lease_batches;
-    uint32_t alarm;      /* token: alarms of earlier waits are stale; 0 is WATCH_ALARM */
-    uint64_t watched_us; /* the earliest alarm of that kind; 0: none */
+    uint32_t alarm;      /* token: alarms of earlier waits are stale */
+    uint64_t watched_us; /* the earliest alarm about bytes that nobody takes; 0: none */
     union {
         uint64_t server_held_us; /* since when SESSION_SERVER_PAUSED */
         struct console *console; /* without a pool: its prepared commands, or NULL */
@@ -161,6 +165,7 @@ enum {
 enum { WATCH_ALARM = 0 };
 #define ABANDONED_ALARM UINT64_MAX
 #define TRIM_ALARM      (UINT64_MAX - 1)
+#define LIMIT_ALARM     (UINT64_MAX - 2)
 
 static inline struct session *session_of(struct actor *a)
 {
@@ -338,7 +343,12 @@ void session_out_of_memory(struct worker *w, struct session *s);
 void session_close(struct worker *w, struct session *s, const char *reason);
 void session_maybe_exit(struct worker *w, struct session *s);
 void session_on_admin_result(struct worker *w, struct session *s, struct message *m);
+/* session_limits.c */
 void session_on_alarm(struct worker *w, struct session *s, struct message *m);
+/* Phase DRAINING: what still runs is cancelled soon. */
+void session_watch_abandoned(struct worker *w, struct session *s);
+/* From the login on: the limits of the configuration on silence and on queries. */
+void session_watch_limits(struct worker *w, struct session *s);
 /* Replies still go to the client? */
 static inline bool session_client_listens(const struct session *s)
 {
@@ -354,8 +364,6 @@ void session_drain(struct worker *w, struct session *s);
 /* One side takes nothing, as the flags tell: unless that changes in time, the session ends. */
 void session_watch_progress(struct worker *w, struct session *s);
 void session_on_cancel(struct worker *w, struct session *s, struct message *m);
-/* Phase DRAINING: what still runs is cancelled soon. */
-void session_watch_abandoned(struct worker *w, struct session *s);
 /* Cancels what runs on the session's backend; the requester (0: nobody) is told. */
 void session_cancel_backend(struct worker *w, struct session *s, actor_id requester);
 void session_request_cancel(struct worker *w, struct session *s, uint32_t pid, struct bytes secret);

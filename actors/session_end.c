@@ -1,4 +1,4 @@
-/* How sessions end, and what ends them: errors, time limits, cancel requests of others. */
+/* How sessions end: told why, silently, by a request to cancel of others. */
 #define LOG_MODULE "pg_doorman::client"
 #include "actors/console.h"
 #include "actors/session.h"
@@ -11,13 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-    LINGER_US = 1000000,
-    SERVER_WRITE_US = 5000000,
-    CANCEL_US = 5000000,
-    ABANDONED_US = 100000, /* how long what a client left running may go on undisturbed */
-    ABANDONED_TRIES = 5,   /* each after twice the time: 100 ms to 3.1 s */
-};
+enum { LINGER_US = 1000000, CANCEL_US = 5000000 };
 
 static void drop_input(struct worker *w, struct session *s)
 {
@@ -139,88 +133,6 @@ void session_maybe_exit(struct worker *w, struct session *s)
     s->in_end = 0;
     atomic_fetch_sub(&app.clients, 1);
     actor_exit(&s->actor);
-}
-
-/* --- limits --- */
-
-/* When the time of a side that takes nothing is over; UINT64_MAX: none is awaited. */
-static uint64_t progress_due_us(const struct session *s)
-{
-    uint64_t due_us = UINT64_MAX;
-
-    if (s->backend == NULL)
-        return due_us;
-    if ((s->flags & SESSION_SERVER_PAUSED) && s->client == CLIENT_OPEN)
-        due_us = s->server_held_us + s->backend->config->general.proxy_copy_data_timeout * 1000;
-    if (s->flags & SESSION_CLIENT_PAUSED)
-        due_us = MIN(due_us, s->client_held_us + SERVER_WRITE_US);
-    return due_us;
-}
-
-/* One alarm does, however often a transfer stops and goes. */
-void session_watch_progress(struct worker *w, struct session *s)
-{
-    uint64_t due_us = progress_due_us(s);
-
-    if (due_us == UINT64_MAX || (s->watched_us != 0 && s->watched_us <= due_us))
-        return;
-    s->watched_us = due_us;
-    actor_alarm(w, actor_id_of(&s->actor), due_us, WATCH_ALARM);
-}
-
-static void on_watch_alarm(struct worker *w, struct session *s)
-{
-    s->watched_us = 0;
-    if (w->now_us < progress_due_us(s)) {
-        session_watch_progress(w, s);
-        return;
-    }
-    s->backend->broken = true;
-    if (s->client != CLIENT_OPEN)
-        session_close_backend(w, s);
-    else if (s->flags & SESSION_SERVER_PAUSED)
-        /* What it was sent of a message cannot be taken back, so it cannot be told either. */
-        session_close(w, s, "client does not read");
-    else
-        session_fatal(w, s, "58006",
-                      "pooler is shut down now (flush timeout: server did not accept data within "
-                      "the timeout period)",
-                      false);
-}
-
-/* Nobody waits for what the backend still does: it is told to stop. That ends one statement; if
- * more were sent behind it, or the server takes no notice, it is told again. */
-void session_watch_abandoned(struct worker *w, struct session *s)
-{
-    s->lease_batches = 0; /* counts the tries from here on */
-    actor_alarm(w, actor_id_of(&s->actor), w->now_us + ABANDONED_US, ABANDONED_ALARM);
-}
-
-static void on_abandoned_alarm(struct worker *w, struct session *s)
-{
-    if (s->phase != SESSION_DRAINING)
-        return;
-    if (++s->lease_batches > ABANDONED_TRIES) {
-        session_close_backend(w, s);
-        return;
-    }
-    log_info(SESSION_LOG(s) "client has gone, cancelling its statement pid=%d", SESSION_ID(s),
-             s->backend->pid);
-    session_cancel_backend(w, s, 0);
-    actor_alarm(w, actor_id_of(&s->actor), w->now_us + (ABANDONED_US << s->lease_batches),
-                ABANDONED_ALARM);
-}
-
-void session_on_alarm(struct worker *w, struct session *s, struct message *m)
-{
-    if (m->alarm.token == WATCH_ALARM)
-        on_watch_alarm(w, s);
-    else if (m->alarm.token == ABANDONED_ALARM)
-        on_abandoned_alarm(w, s);
-    else if (m->alarm.token == TRIM_ALARM)
-        session_trim_statements(w, s);
-    else if (m->alarm.token == s->alarm && (s->client != CLIENT_OPEN || s->phase == SESSION_CANCEL))
-        session_close(w, s, NULL);
 }
 
 void session_login_overdue(struct worker *w, struct session *s)

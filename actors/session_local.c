@@ -161,6 +161,7 @@ bool session_answer_locally(struct worker *w, struct session *s, const struct fr
         return false;
     if (!answer_begin(w, s, f) && !answer_check(w, s, f))
         return session_deallocate(w, s, f) == DEALLOCATED;
+    s->query_us = w->now_us;
     session_consume(w, s, FRAME_HEADER + f->body_len);
     return true;
 }

@@ -126,6 +126,7 @@ static void logged_in(struct worker *w, struct session *s, struct writer *out)
     put_writer(w, s, out);
     cancel_register((uint32_t)s->number, actor_id_of(&s->actor));
     s->flags |= SESSION_LOGGED_IN;
+    s->query_us = w->now_us;
     log_connected(s);
     atomic_fetch_add(&app.connections_plain, 1);
     session_login_free(s);
@@ -145,6 +146,7 @@ void session_on_parameters(struct worker *w, struct session *s, struct message *
     session_parameters_write(s, p.pairs, &out);
     session_go(s, SESSION_IDLE);
     logged_in(w, s, &out);
+    session_watch_limits(w, s);
     /* A client may have sent its first query behind the password. */
     if (s->in != NULL)
         session_on_client_input(w, s);

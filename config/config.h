@@ -179,8 +179,11 @@ struct general_config {
     uint64_t retain_connections_max;
     uint64_t shutdown_timeout;
     uint64_t proxy_copy_data_timeout;
-    bool cancel_on_disconnect;     /* new: true; not behind a Terminate */
-    uint64_t client_login_timeout; /* new: 60s; from accept to AuthenticationOk */
+    uint64_t client_idle_timeout;      /* new; these three: 0 = none */
+    uint64_t idle_transaction_timeout; /* new */
+    uint64_t query_timeout;            /* new */
+    bool cancel_on_disconnect;         /* new: true; not behind a Terminate */
+    uint64_t client_login_timeout;     /* new: 60s; from accept to AuthenticationOk */
 
     uint64_t max_concurrent_creates;
     uint64_t scaling_warm_pool_ratio;

@@ -1,6 +1,10 @@
 #include "runtime/world.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 const struct world *world_simulated;
@@ -69,4 +73,17 @@ int io_set_option(int fd, int level, int option, const void *value, socklen_t le
     if (UNLIKELY(world_simulated != NULL))
         return world_simulated->set_option(fd, level, option, value, len);
     return setsockopt(fd, level, option, value, len);
+}
+
+uint64_t io_taken(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    int unread = 0;
+
+    if (UNLIKELY(world_simulated != NULL))
+        return 0;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+        return info.tcpi_bytes_acked;
+    return ioctl(fd, SIOCOUTQ, &unread) == 0 ? (uint64_t)unread : 0;
 }

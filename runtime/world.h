@@ -46,6 +46,8 @@ int io_accept(int fd, struct sockaddr *peer, socklen_t *len);
 ssize_t io_send(int fd, const void *at, size_t len);
 /* The first byte that waits, left where it is; at most one. Without waiting. */
 ssize_t io_peek(int fd, uint8_t *byte);
+/* A number that is another one when the peer has taken some of what was sent; not a count. */
+uint64_t io_taken(int fd);
 int io_shutdown(int fd, int how);
 int io_close(int fd);
 int io_set_option(int fd, int level, int option, const void *value, socklen_t len);

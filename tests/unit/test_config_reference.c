@@ -192,6 +192,9 @@ static const struct reference references[] = {
 
     /* Beyond the reference. */
     {GENERAL, "client_login_timeout", DURATION, N, "60000", "\"90s\"", "90000"},
+    {GENERAL, "client_idle_timeout", DURATION, N, "0", "\"90s\"", "90000"},
+    {GENERAL, "idle_transaction_timeout", DURATION, N, "0", "\"90s\"", "90000"},
+    {GENERAL, "query_timeout", DURATION, N, "0", "\"90s\"", "90000"},
     {GENERAL, "cancel_on_disconnect", BOOL, B, "true", "false", "false"},
     {GENERAL, "io_engine", STRING, R, "auto", "\"epoll\"", "epoll"},
     {GENERAL, "pg_hba_strict", BOOL, L, "true", "false", "false"},
