@@ -462,6 +462,8 @@ def add_deeds(graph, programs):
     graph.run("up-once", up + " --once", "UP once", programs["main"])
     graph.run("drivers", "$python tests/drivers/run.py --builddir $builddir", "DRIVERS",
               programs["main"])
+    graph.run("soak", "$python tests/soak/soak.py --builddir $builddir", "SOAK",
+              programs["main"])
     graph.run("bench", "$python tests/bench/bench.py", "BENCH",
               programs["main"] + programs["bench"])
     graph.run("check-format", "$python tests/tools/check_format.py --clang-format $clang_format",

@@ -10,6 +10,7 @@ import pytest
 
 import wire
 from pooler import SANITIZED
+from waiting import stays, wait_until
 from wire import (bind, close, copy_data, copy_done, describe, essence, execute, flush, message,
                   parse, query, sync)
 
@@ -50,7 +51,7 @@ def push_for(client, data, times, seconds=2):
 def test_flush_alone_takes_no_backend(pooler):
     client = pooler.client()
     client.send(flush())
-    time.sleep(0.1)
+    stays(lambda: pooler.pool_row()["sv_active"] == 0, 0.2, "a pool without loans")
     free(pooler)
 
 
@@ -177,7 +178,8 @@ def test_copy_data_ahead_of_the_answer(pooler, table, how, where):
 def test_told_off_with_unread_output(pooler):
     client = pooler.wire(receive_buffer=4096).login()
     client.send(query("SELECT repeat('x', 1000) FROM generate_series(1, 100000)"))
-    time.sleep(0.5)
+    wait_until(lambda: "write" in [row["wait"] for row in pooler.admin("SHOW CLIENTS")], 10,
+               "the pooler to have something to write")
     client.send(message("?"))
     pooler.wait_idle(20)
 
@@ -248,7 +250,7 @@ def test_messages_that_do_not_fit_together(pooler):
     for client in clients[:2]:
         client.reset()
     pooler.wait_idle()
-    time.sleep(0.2)
+    wait_until(lambda: len(pooler.admin("SHOW CLIENTS")) == 2, 10, "the others to be gone")
     patient.send(data, sync())
     assert essence(patient.until_ready()) == "1Z"
 
