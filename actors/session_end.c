@@ -46,6 +46,12 @@ void session_told(struct worker *w, struct session *s, const char *reason)
     leave(w, s);
 }
 
+/* It has a part of a server's message: whatever were said now, it would take for the rest. */
+static bool amid_message(const struct session *s)
+{
+    return s->backend != NULL && s->backend->body_left > 0 && !s->backend->body_swallowed;
+}
+
 void session_fatal(struct worker *w, struct session *s, const char *sqlstate, const char *text,
                    bool with_ready)
 {
@@ -53,13 +59,15 @@ void session_fatal(struct worker *w, struct session *s, const char *sqlstate, co
 
     if (s->client != CLIENT_OPEN)
         return;
-    writer_init(&out);
-    write_error(&out, "FATAL", sqlstate, text);
-    if (with_ready)
-        write_ready_for_query(&out, 'I');
-    INVARIANT(!out.failed);
-    conn_put_copy(w, &s->conn, out.at, out.len);
-    writer_free(&out);
+    if (!amid_message(s)) {
+        writer_init(&out);
+        write_error(&out, "FATAL", sqlstate, text);
+        if (with_ready)
+            write_ready_for_query(&out, 'I');
+        INVARIANT(!out.failed);
+        conn_put_copy(w, &s->conn, out.at, out.len);
+        writer_free(&out);
+    }
     atomic_fetch_add(&app.connections_error, s->login != NULL);
     log_warn("[#c%llu] client %s disconnected with error: %s (%s)", (unsigned long long)s->number,
              session_address(s), text, sqlstate);
