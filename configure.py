@@ -19,7 +19,10 @@ import tempfile
 
 MODULES = ["runtime", "proto", "auth", "config", "actors", "web"]
 MAIN = "actors/main.c"
+# The simulated world: for tests/simulation only, never part of the program.
+SIMULATED = ("runtime/sim", "runtime/io_sim")
 SMOKE_SECONDS = 5
+SIMULATED_SEEDS = 2000
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wvla", "-Wshadow", "-Wstrict-prototypes",
             "-Wmissing-prototypes"]
@@ -308,6 +311,9 @@ def find_sources():
     found["unit_support"] = [p for p in unit if p not in found["unit"]]
     found["bench"] = sorted(glob.glob("tests/bench/*.c"))
     found["fuzz"] = sorted(glob.glob("fuzz/fuzz_*.c"))
+    found["simulation"] = [p for p in found["runtime"] if p.startswith(SIMULATED)]
+    found["runtime"] = [p for p in found["runtime"] if not p.startswith(SIMULATED)]
+    found["simulation"] += sorted(glob.glob("tests/simulation/*.c"))
     return found
 
 
@@ -420,8 +426,12 @@ def add_programs(graph, sources):
         name = "$builddir/unit/" + os.path.basename(source)[:-2]
         graph.build(name, "link", [add_object(graph, source)] + support + [library])
         programs["unit"].append(name)
+    programs["simulation"] = ["$builddir/sim/simulate"]
+    graph.build(programs["simulation"][0], "link",
+                [add_object(graph, source) for source in sources["simulation"]] + [library])
     programs["bench"] = [add_bench(graph, source, library) for source in sources["bench"]]
-    programs["all"] = programs["main"] + programs["bench"] + programs["unit"]
+    programs["all"] = (programs["main"] + programs["bench"] + programs["unit"]
+                       + programs["simulation"])
     return programs
 
 
@@ -457,6 +467,8 @@ def add_deeds(graph, programs):
     graph.run("test", tests, "TEST", programs["unit"] + programs["main"])
     graph.run("unit", tests + " --only unit", "TEST unit", programs["unit"])
     graph.run("integration", tests + " --only integration", "TEST integration", programs["main"])
+    graph.run("simulate", "$builddir/sim/simulate --seeds %d" % SIMULATED_SEEDS, "SIMULATE",
+              programs["simulation"])
     up = "$python tests/tools/up.py --builddir $builddir"
     graph.run("up", up, "UP", programs["main"])
     graph.run("up-once", up + " --once", "UP once", programs["main"])

@@ -156,6 +156,13 @@ void actor_launch(struct worker *w, struct actor *a)
     worker_schedule(w, a);
 }
 
+struct actor *actor_pick(uint64_t number)
+{
+    uint32_t count = atomic_load_explicit(&index_count, memory_order_acquire);
+
+    return count == 0 ? NULL : actor_at((uint32_t)(number % count));
+}
+
 struct actor *actor_find(actor_id id)
 {
     struct actor *a = id == 0 ? NULL : actor_at((uint32_t)id);

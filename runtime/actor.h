@@ -114,6 +114,9 @@ void visit_missed(struct visit *visit);
 actor_id *actor_list(const struct actor_type *type, size_t *count);
 uint32_t actor_count(const struct actor_type *type);
 
+/* Any one, dead or alive; NULL: there was none yet. For simulations. */
+struct actor *actor_pick(uint64_t number);
+
 /* --- for the runtime --- */
 /* Runs one message in the hands of the caller, who has claimed the actor. */
 void actor_run_message(struct worker *w, struct actor *a, struct message *m);

@@ -1,0 +1,99 @@
+/* sim.h: a world on one thread, in which chance decides what happens next.
+ *
+ * Time is virtual and stands still while there is something to do, but for a little at each step;
+ * then it jumps to whatever comes next. Sockets are memory: bytes arrive after a delay, in pieces
+ * of any size. All workers run on the calling thread, one handler at a time; which one is next,
+ * which bytes arrive, which operation ends: one generator draws it all from one seed, so that a
+ * seed is a run. Nothing depends on addresses or on real time; sim_hash() is the same whenever a
+ * seed is run again.
+ *
+ * Near is what the program under test has: descriptors, actors, workers. Far is what it talks to:
+ * plain callbacks, which run outside of the workers.
+ *
+ * Not thread-safe, one per OS process. Never part of the production program.
+ */
+#ifndef RUNTIME_SIM_H
+#define RUNTIME_SIM_H
+
+#include "runtime/worker.h"
+
+#include <sys/socket.h>
+
+struct sim_options {
+    uint64_t seed; /* this and trace are set by sim_begin() */
+    unsigned workers;
+    unsigned delay_us;         /* of bytes on their way, at most */
+    unsigned split_per_mille;  /* of transfers: to be cut at a random byte */
+    unsigned step_us;          /* what a step may take, at most */
+    unsigned hold_per_mille;   /* of steps: the worker is held up, with an actor in its hands */
+    unsigned reset_per_mille;  /* of 100,000 transfers: the link breaks */
+    unsigned refuse_per_mille; /* of connects: refused, or never answered */
+    bool readiness;            /* the engine works as epoll does; else as io_uring does */
+    bool trace;
+    /* After each step: may look at everything. */
+    void (*checked)(void);
+    /* Something was refused or broken. */
+    void (*troubled)(void);
+};
+
+/* From here on chance follows the seed. trace: each step is told on stdout. */
+void sim_begin(uint64_t seed, bool trace);
+/* Before runtime_init(); takes the kernel's place for good. */
+void sim_configure(const struct sim_options *options);
+/* One step. False: nothing will ever happen any more. */
+MUST_CHECK bool sim_step(void);
+uint64_t sim_steps(void);
+uint64_t sim_hash(void);
+/* From now on nothing is refused, reset or held up. */
+void sim_calm(void);
+/* Notes something in the hash and in the trace. */
+PRINTF_LIKE(1, 2) void sim_note(const char *format, ...);
+/* Ends the process with status 1 and this text, the seed, and the last messages. */
+NO_RETURN PRINTF_LIKE(1, 2) void sim_fail(const char *format, ...);
+
+/* --- chance --- */
+uint64_t sim_draw(void);
+uint64_t sim_below(uint64_t n); /* 0 to n - 1; n > 0 */
+bool sim_chance(unsigned per_mille);
+
+/* --- time --- */
+uint64_t sim_now_us(void);
+/* Calls run(context) at that time or later, outside of the workers. */
+void sim_at(uint64_t at_us, void (*run)(void *context), void *context);
+/* On a worker: as a post. */
+void sim_on_worker(unsigned index, void (*run)(struct worker *w, void *context), void *context);
+
+/* --- far ends --- */
+struct sim_far {
+    /* Bytes have come, or the end: sim_far_read() tells. */
+    void (*readable)(struct sim_far *far);
+    void *context;
+    struct sim_end *end;
+    size_t window; /* how much may be on its way to it, or unread; 0: drawn */
+};
+/* Somebody listens at this address. accept() is called for each connection that the near side opens
+ * and fills in the far end. False: it is refused. */
+void sim_far_listen(const struct sockaddr *address, socklen_t len,
+                    bool (*accept)(struct sim_far *far, void *context), void *context);
+/* A near descriptor that listens; for a listener. */
+int sim_near_listen(void);
+/* A far end connects to it; `far` is the caller's, with its callbacks set. The peer's address is
+ * made up. False: nobody listens any more. */
+bool sim_far_connect(struct sim_far *far, int listener, bool local);
+/* Takes all of it; it arrives later. */
+void sim_far_write(struct sim_far *far, const void *at, size_t len);
+/* What has arrived, at most `size`: how much; 0: nothing now; -1: the end; -2: reset. */
+ssize_t sim_far_read(struct sim_far *far, void *out, size_t size);
+/* No more is written. */
+void sim_far_finish(struct sim_far *far);
+void sim_far_close(struct sim_far *far);
+/* Without a farewell; what is on its way is lost. */
+void sim_far_reset(struct sim_far *far);
+/* Was the link broken by chance? */
+bool sim_far_broken(const struct sim_far *far);
+/* Has the near side still a descriptor for it? */
+bool sim_far_held(const struct sim_far *far);
+/* How many descriptors the near side has, without those that listen. */
+unsigned sim_near_open(void);
+
+#endif

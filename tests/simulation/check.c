@@ -1,0 +1,195 @@
+#include "tests/simulation/check.h"
+
+#include "actors/admin.h"
+#include "actors/daemon.h"
+#include "actors/listener.h"
+#include "runtime/sim.h"
+#include "tests/simulation/clients.h"
+#include "tests/simulation/postgres.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct actor_type watched[ACTOR_TYPES_MAX];
+static const struct actor_type *originals[ACTOR_TYPES_MAX];
+
+/* --- all messages --- */
+
+static void watch(struct worker *w, struct actor *a, struct message *m)
+{
+    const struct actor_type *type = originals[a->type];
+    char text[160];
+
+    if (m->kind >= MESSAGE_KIND_FIRST)
+        message_print(m, text, sizeof text);
+    else
+        snprintf(text, sizeof text, "%s", message_kind_name(m->kind));
+    sim_note("%s %u.%u <- %s", type->name, a->index, a->generation, text);
+    if (type == &pool_type)
+        check_pool_receives(w, pool_of(a), m, type->receive);
+    else
+        type->receive(w, a, m);
+}
+
+void check_register(void)
+{
+    const struct actor_type *types[] = {&session_type,  &backend_type, &pool_type,
+                                        &listener_type, &daemon_type,  &admin_type};
+
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
+        originals[types[i]->number] = types[i];
+        watched[types[i]->number] = *types[i];
+        watched[types[i]->number].receive = watch;
+        actor_type_register(&watched[types[i]->number]);
+    }
+}
+
+/* --- all actors --- */
+
+static void each(const struct actor_type *type, void (*visit)(struct actor *a))
+{
+    size_t count;
+    actor_id *list = actor_list(type, &count);
+
+    for (size_t i = 0; i < count; i++) {
+        struct actor *a = actor_find(list[i]);
+
+        if (a != NULL)
+            visit(a);
+    }
+    free(list);
+}
+
+/* --- backends --- */
+
+static void check_idle(const struct pool *p, const struct backend *b)
+{
+    if (atomic_load(&b->conn.owner) != &b->actor)
+        sim_fail("idle backend pid %d belongs to another", b->pid);
+    if (!conn_is_open(&b->conn) || !conn_quiet(&b->conn))
+        sim_fail("idle backend pid %d is not at rest", b->pid);
+    if (!ledger_empty(&b->ledger) || b->stash != NULL || b->body_left > 0)
+        sim_fail("idle backend pid %d owes something", b->pid);
+    if (b->status != 'I' || b->needs_sync || b->copy_in || b->broken || b->cancelled)
+        sim_fail("idle backend pid %d is not clean: status %c%s%s%s%s", b->pid, b->status,
+                 b->needs_sync ? ", in a batch" : "", b->copy_in ? ", in COPY" : "",
+                 b->broken ? ", broken" : "", b->cancelled ? ", cancelled" : "");
+    if ((b->dirt & ~DIRT_LAZY) != 0 || (b->dirt != 0 && b->temp_owner == 0))
+        sim_fail("idle backend pid %d is dirty: %x", b->pid, b->dirt);
+    (void)p;
+}
+
+static void check_pool(struct actor *a)
+{
+    const struct pool *p = pool_of(a);
+    unsigned idle = 0;
+    unsigned size = 0;
+
+    if (a->dying || p->effective == NULL)
+        return;
+    for (const struct backend *b = p->backends; b != NULL; b = b->pool_next) {
+        size++;
+        idle += b->state == BACKEND_IDLE;
+        if (b->state == BACKEND_IDLE)
+            check_idle(p, b);
+    }
+    if (idle != p->idle_count)
+        sim_fail("pool %u has %u idle backends and knows of %u", a->index, idle, p->idle_count);
+    if (size > plan.pool_size)
+        sim_fail("pool %u has %u backends of %u", a->index, size, plan.pool_size);
+    check_deadlines(p);
+}
+
+/* --- sessions --- */
+
+static void check_session(struct actor *a)
+{
+    const struct session *s = session_of(a);
+    const struct backend *b = s->backend;
+
+    if (b == NULL)
+        return;
+    if (b->state != BACKEND_LEASED)
+        sim_fail("session %u has a backend that is %s", a->index, backend_state_name(b->state));
+    if (atomic_load(&b->conn.owner) != a)
+        sim_fail("session %u has a backend that belongs to another", a->index);
+}
+
+void check_step(void)
+{
+    each(&pool_type, check_pool);
+    each(&session_type, check_session);
+    clients_check();
+}
+
+/* --- at rest --- */
+
+static bool busy_found;
+static unsigned idle_found;
+
+static void look_for_busy(struct actor *a)
+{
+    const struct pool *p = pool_of(a);
+
+    busy_found |= p->waiting > 0;
+    for (const struct backend *b = p->backends; b != NULL; b = b->pool_next) {
+        busy_found |= b->state != BACKEND_IDLE;
+        idle_found += b->state == BACKEND_IDLE;
+    }
+}
+
+bool check_is_quiet(void)
+{
+    busy_found = actor_count(&session_type) > 0;
+    idle_found = 0;
+    each(&pool_type, look_for_busy);
+    return !busy_found && actor_count(&backend_type) == idle_found && sim_near_open() <= idle_found;
+}
+
+static void tell_session(struct actor *a)
+{
+    const struct session *s = session_of(a);
+
+    printf("session %u: %s, client %d, flags %x, descriptor %d\n", a->index,
+           session_phase_name(s->phase), s->client, s->flags, s->conn.fd);
+}
+
+static void tell_pool(struct actor *a)
+{
+    const struct pool *p = pool_of(a);
+
+    printf("pool %u: %u wait\n", a->index, p->waiting);
+    for (const struct backend *b = p->backends; b != NULL; b = b->pool_next)
+        printf("  backend %u: %s, descriptor %d\n", b->actor.index, backend_state_name(b->state),
+               b->conn.fd);
+}
+
+void check_tell(void)
+{
+    each(&session_type, tell_session);
+    each(&pool_type, tell_pool);
+    printf("%u descriptors, %u sessions, %u backends\n", sim_near_open(),
+           actor_count(&session_type), actor_count(&backend_type));
+}
+
+void check_at_rest(void)
+{
+    uint32_t free_blocks = 0;
+
+    for (unsigned i = 0; i < runtime_workers(); i++) {
+        const struct worker *w = runtime_worker(i);
+
+        if (w->stacks.in_use != 0)
+            sim_fail("at rest worker %u has %u stacks in use", i, w->stacks.in_use);
+        free_blocks += w->buffers.count[RBUF_SMALL] + w->buffers.count[RBUF_LARGE];
+    }
+    if (rbuf_total() != free_blocks)
+        sim_fail("at rest %u blocks exist, and %u are free", rbuf_total(), free_blocks);
+    if (atomic_load(&app.clients) != 0 || atomic_load(&app.in_transaction) != 0)
+        sim_fail("at rest there are %u clients, %u in transactions", atomic_load(&app.clients),
+                 atomic_load(&app.in_transaction));
+    if (atomic_load(&app.input_held) != 0)
+        sim_fail("at rest %lld bytes of input are held", (long long)atomic_load(&app.input_held));
+    if (sim_near_open() != idle_found)
+        sim_fail("at rest %u descriptors are open for %u backends", sim_near_open(), idle_found);
+}

@@ -1,0 +1,23 @@
+/* check.h: the invariants of the pooler, looked at from outside, after every step. */
+#ifndef SIMULATION_CHECK_H
+#define SIMULATION_CHECK_H
+
+#include "actors/pool.h"
+#include "actors/session.h"
+
+/* The types of actors as they are registered: with a receive() that is watched. */
+void check_register(void);
+void check_step(void);
+/* Nobody is a client any more, and nothing is under way. */
+bool check_is_quiet(void);
+/* What is not, on stdout. */
+void check_tell(void);
+/* Then everything is home. */
+void check_at_rest(void);
+
+/* check_queue.c: a message of a pool, and what it did. */
+void check_pool_receives(struct worker *w, struct pool *p, struct message *m,
+                         void (*receive)(struct worker *w, struct actor *a, struct message *m));
+void check_deadlines(const struct pool *p);
+
+#endif

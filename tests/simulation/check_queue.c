@@ -1,0 +1,143 @@
+/* Who is served when: each pool's queue as its messages make it, beside the pool's own. */
+#include "tests/simulation/check.h"
+#include "tests/simulation/clients.h"
+
+#include "runtime/sim.h"
+
+enum { QUEUE_MAX = 1024, POOLS_MAX = 16, OWNERS_MAX = 64, LATE_US = 20000 };
+
+/* A checkout as it was asked for. */
+struct asked {
+    actor_id session;
+    uint64_t at_us;
+    bool served;
+};
+
+struct queue {
+    actor_id pool;
+    struct asked asked[QUEUE_MAX]; /* in the order of their messages */
+    unsigned count;
+};
+
+/* Who holds a backend of a pool. */
+struct owners {
+    actor_id ids[OWNERS_MAX];
+    unsigned count;
+};
+
+static struct queue queues[POOLS_MAX];
+
+static struct queue *queue_of(actor_id pool)
+{
+    for (unsigned i = 0; i < POOLS_MAX; i++) {
+        if (queues[i].pool == pool || queues[i].pool == 0) {
+            queues[i].pool = pool;
+            return &queues[i];
+        }
+    }
+    sim_fail("more than %d pools", POOLS_MAX);
+}
+
+static struct owners owners_of(const struct pool *p)
+{
+    struct owners owners = {.count = 0};
+
+    for (const struct backend *b = p->backends; b != NULL; b = b->pool_next) {
+        struct actor *owner = atomic_load(&b->conn.owner);
+
+        if (b->state != BACKEND_LEASED || owner == NULL || owners.count == OWNERS_MAX)
+            continue;
+        owners.ids[owners.count++] = actor_id_of(owner);
+    }
+    return owners;
+}
+
+static bool owns(const struct owners *owners, actor_id session)
+{
+    for (unsigned i = 0; i < owners->count; i++) {
+        if (owners->ids[i] == session)
+            return true;
+    }
+    return false;
+}
+
+static bool waits(const struct pool *p, actor_id session)
+{
+    for (uint64_t at = p->waiters_head; at != p->waiters_tail; at++) {
+        const struct waiter *waiter = &p->waiters[at & (p->waiters_size - 1)];
+
+        if (waiter->session == session && !waiter->login)
+            return true;
+    }
+    return false;
+}
+
+/* Could be handed to anybody as it is. */
+static bool usable(const struct pool *p, const struct backend *b)
+{
+    return b->state == BACKEND_IDLE && !b->hangup && b->epoch == p->epoch && b->dirt == 0;
+}
+
+static void check_nobody_sleeps(const struct pool *p, const struct queue *q)
+{
+    if (q->count == 0 || p->paused || p->removed || p->draining)
+        return;
+    for (const struct backend *b = p->backends; b != NULL; b = b->pool_next) {
+        if (usable(p, b))
+            sim_fail("session %u waits, and backend pid %d is idle", (unsigned)q->asked[0].session,
+                     b->pid);
+    }
+}
+
+static void check_order(const struct pool *p, struct queue *q, const struct owners *before)
+{
+    struct owners after = owners_of(p);
+    const struct asked *sleeper = NULL;
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < q->count; i++) {
+        struct asked asked = q->asked[i];
+        bool served = owns(&after, asked.session) && !owns(before, asked.session);
+
+        if (served && sleeper != NULL)
+            sim_fail("session %u is served before session %u, which has waited since %llu us",
+                     (unsigned)asked.session, (unsigned)sleeper->session,
+                     (unsigned long long)sleeper->at_us);
+        if (served || !waits(p, asked.session))
+            continue; /* or it was refused, or has withdrawn */
+        q->asked[kept] = asked;
+        sleeper = &q->asked[kept++];
+    }
+    q->count = kept;
+}
+
+void check_pool_receives(struct worker *w, struct pool *p, struct message *m,
+                         void (*receive)(struct worker *w, struct actor *a, struct message *m))
+{
+    struct queue *q = queue_of(actor_id_of(&p->actor));
+    struct owners before = owners_of(p);
+
+    if (m->kind == MSG_POOL_CHECKOUT) {
+        if (q->count == QUEUE_MAX)
+            sim_fail("more than %d sessions wait", QUEUE_MAX);
+        q->asked[q->count++] = (struct asked){.session = m->sender, .at_us = sim_now_us()};
+    }
+    receive(w, &p->actor, m);
+    if (p->actor.dying) {
+        *q = (struct queue){.pool = q->pool};
+        return;
+    }
+    check_order(p, q, &before);
+    check_nobody_sleeps(p, q);
+}
+
+void check_deadlines(const struct pool *p)
+{
+    for (uint64_t at = p->waiters_head; at != p->waiters_tail; at++) {
+        const struct waiter *waiter = &p->waiters[at & (p->waiters_size - 1)];
+
+        if (waiter->session != 0 && sim_now_us() > waiter->deadline_us + LATE_US)
+            sim_fail("session %u waits although its time was over at %llu us",
+                     (unsigned)waiter->session, (unsigned long long)waiter->deadline_us);
+    }
+}

@@ -1,0 +1,44 @@
+/* clients.h: simulated clients. Each composes its work by chance, knows what the answers must be,
+ * and ends the run when they are not. */
+#ifndef SIMULATION_CLIENTS_H
+#define SIMULATION_CLIENTS_H
+
+#include "proto/messages.h"
+#include "runtime/sim.h"
+
+enum { CLIENTS_MAX = 64, WANTS_MAX = 128 };
+
+struct plan {
+    unsigned clients;
+    unsigned queries;   /* of each, about */
+    unsigned think_us;  /* between them, at most */
+    unsigned abort_pm;  /* per mille: a client vanishes instead of going on */
+    unsigned cancel_pm; /* per mille: of queries, to be cancelled */
+    unsigned error_pm;  /* per mille: of queries, to fail */
+    unsigned slow_pm;   /* per mille: of queries, to take long */
+    unsigned wait_ms;   /* query_wait_timeout */
+    bool session_mode;
+    bool cleanup;       /* cleanup_server_connections */
+    bool prepared;      /* the pooler remaps statements */
+    unsigned faults_pm; /* per mille: of beats, in which a server has trouble */
+    unsigned admin_pm;  /* per mille: of beats, in which the operator does something */
+    unsigned users;
+    unsigned pool_size;
+    unsigned min_pool_size;
+};
+extern struct plan plan;
+
+/* Lets them come, to that listening descriptor. */
+void clients_begin(int listener);
+bool clients_done(void);
+/* For the server: this statement is run now, and whether it is committed. It may be once. */
+void clients_executed(unsigned client, unsigned query);
+/* For the server: a cancel request hits a statement of that client. */
+void clients_cancelled(unsigned client, unsigned query);
+/* A client that waits for an answer for too long ends the run. */
+void clients_check(void);
+/* Server trouble may have cost a client its session: it is told so, and that is all right. */
+void clients_trouble(void);
+bool clients_had_trouble(void);
+
+#endif
