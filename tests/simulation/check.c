@@ -33,8 +33,9 @@ static void watch(struct worker *w, struct actor *a, struct message *m)
 
 void check_register(void)
 {
-    const struct actor_type *types[] = {&session_type,  &backend_type, &pool_type,
-                                        &listener_type, &daemon_type,  &admin_type};
+    const struct actor_type *types[] = {&session_type,    &backend_type, &pool_type,
+                                        &listener_type,   &daemon_type,  &admin_type,
+                                        &coordinator_type};
 
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         originals[types[i]->number] = types[i];
@@ -70,10 +71,10 @@ static void check_idle(const struct pool *p, const struct backend *b)
         sim_fail("idle backend pid %d is not at rest", b->pid);
     if (!ledger_empty(&b->ledger) || b->stash != NULL || b->body_left > 0)
         sim_fail("idle backend pid %d owes something", b->pid);
-    if (b->status != 'I' || b->needs_sync || b->copy_in || b->broken || b->cancelled)
-        sim_fail("idle backend pid %d is not clean: status %c%s%s%s%s", b->pid, b->status,
+    if (b->status != 'I' || b->needs_sync || b->copy_in || b->broken)
+        sim_fail("idle backend pid %d is not clean: status %c%s%s%s", b->pid, b->status,
                  b->needs_sync ? ", in a batch" : "", b->copy_in ? ", in COPY" : "",
-                 b->broken ? ", broken" : "", b->cancelled ? ", cancelled" : "");
+                 b->broken ? ", broken" : "");
     if ((b->dirt & ~DIRT_LAZY) != 0 || (b->dirt != 0 && b->temp_owner == 0))
         sim_fail("idle backend pid %d is dirty: %x", b->pid, b->dirt);
     (void)p;
