@@ -42,21 +42,6 @@ struct saving {
     int error;
 };
 
-static int write_fully(int fd, const uint8_t *at, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, at, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        at += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
 /* On a helper thread. Readable by its owner only, also when the file was there before. */
 static void save(void *argument)
 {

@@ -227,6 +227,8 @@ void session_on_client_input(struct worker *w, struct session *s);
 /* Nothing more goes to the backend until it has answered. */
 bool session_must_pause(const struct session *s);
 /* session_local.c */
+/* CommandComplete and ReadyForQuery of the pooler's own. */
+void session_answer(struct worker *w, struct session *s, const char *tag, char status);
 /* Phase IDLE, the first message of the input: true when it was answered, and consumed. */
 bool session_answer_locally(struct worker *w, struct session *s, const struct frame *f);
 /* Right after a backend was bound: the BEGIN that is owed goes first. */

@@ -4,18 +4,6 @@
 
 #include "proto/deallocate.h"
 
-static void answer(struct worker *w, struct session *s, const char *tag, char status)
-{
-    uint8_t storage[64];
-    struct writer out;
-
-    writer_init_fixed(&out, storage, sizeof storage);
-    write_command_complete(&out, tag);
-    write_ready_for_query(&out, status);
-    INVARIANT(!out.failed);
-    conn_put_copy(w, &s->conn, out.at, out.len);
-}
-
 /* Whose names are meant is clear without a backend: nothing of SQL's own outlives a lease. */
 static bool is_ours(const struct session *s, enum deallocate what, struct bytes name)
 {
@@ -51,7 +39,7 @@ enum deallocated session_deallocate(struct worker *w, struct session *s, const s
     else
         session_forget(s, freed);
     char status = s->backend != NULL ? s->backend->status : s->begin_owed ? 'T' : 'I';
-    answer(w, s, what == DEALLOCATE_ALL ? "DEALLOCATE ALL" : "DEALLOCATE", status);
+    session_answer(w, s, what == DEALLOCATE_ALL ? "DEALLOCATE ALL" : "DEALLOCATE", status);
     session_consume(w, s, FRAME_HEADER + f->body_len);
     return DEALLOCATED;
 }

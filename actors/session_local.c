@@ -19,7 +19,7 @@ static bool text_is(const struct frame *f, const char *word)
     return have == len && strncasecmp((const char *)f->body, word, len) == 0;
 }
 
-static void answer(struct worker *w, struct session *s, const char *tag, char status)
+void session_answer(struct worker *w, struct session *s, const char *tag, char status)
 {
     uint8_t storage[64];
     struct writer out;
@@ -39,14 +39,14 @@ static bool answer_begin(struct worker *w, struct session *s, const struct frame
         if (!text_is(f, "begin"))
             return false;
         s->begin_owed = true;
-        answer(w, s, "BEGIN", 'T');
+        session_answer(w, s, "BEGIN", 'T');
         return true;
     }
     /* Nothing happened in between: nothing needs to happen at all. */
     if (text_is(f, "commit") || text_is(f, "end"))
-        answer(w, s, "COMMIT", 'I');
+        session_answer(w, s, "COMMIT", 'I');
     else if (text_is(f, "rollback"))
-        answer(w, s, "ROLLBACK", 'I');
+        session_answer(w, s, "ROLLBACK", 'I');
     else
         return false;
     s->begin_owed = false;

@@ -11,17 +11,6 @@
 
 enum { CONFIG_STATUS = 78 };
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 int snapshot_decode_hex(char *text, size_t len, size_t *out_len)
 {
     if (len < 2 || len % 2 != 0 || text[0] != '\\' || text[1] != 'x')
@@ -71,21 +60,6 @@ static bool needs_config(const struct snapshot_options *o)
 {
     return o->config_file != NULL || o->admin_host == NULL || o->admin_port == 0 ||
            o->admin_user == NULL || o->admin_password == NULL;
-}
-
-static int write_fully(int fd, const char *at, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, at, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        at += n;
-        len -= (size_t)n;
-    }
-    return 0;
 }
 
 /* Readable by its owner only: a snapshot tells of queries and users. */

@@ -4,17 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static int toml_hex(int c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 static char *utf8_put(char *out, uint32_t code)
 {
     static const uint8_t lead[] = {0, 0xc0, 0xe0, 0xf0};
@@ -37,7 +26,7 @@ static int toml_unicode(struct toml *t, int digits, char **out)
     uint32_t code = 0;
 
     for (int i = 0; i < digits; i++) {
-        int digit = toml_hex(toml_peek(t));
+        int digit = hex_digit(toml_peek(t));
         if (digit < 0)
             return toml_fail(t, at, "a \\%c escape needs %d hex digits", at[1], digits);
         code = code << 4 | (uint32_t)digit;
@@ -176,7 +165,7 @@ static bool toml_digits(const char **p, const char *end, int base, char **to)
     const char *start = *p;
 
     for (; *p < end; ++*p) {
-        int digit = toml_hex((unsigned char)**p);
+        int digit = hex_digit((unsigned char)**p);
         if (digit >= 0 && digit < base) {
             *(*to)++ = **p;
             continue;
@@ -184,8 +173,8 @@ static bool toml_digits(const char **p, const char *end, int base, char **to)
         if (**p != '_')
             break;
         bool between = *p > start && (*p)[-1] != '_' && *p + 1 < end &&
-                       toml_hex((unsigned char)(*p)[1]) >= 0 &&
-                       toml_hex((unsigned char)(*p)[1]) < base;
+                       hex_digit((unsigned char)(*p)[1]) >= 0 &&
+                       hex_digit((unsigned char)(*p)[1]) < base;
         if (!between)
             return false;
     }

@@ -35,3 +35,20 @@ int fail(struct failure *why, const char *format, ...)
     errno = saved;
     return -1;
 }
+
+int write_fully(int fd, const void *data, size_t len)
+{
+    const uint8_t *at = data;
+
+    while (len > 0) {
+        ssize_t n = write(fd, at, len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        at += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}

@@ -91,4 +91,18 @@ static inline void store_be32(uint8_t *p, uint32_t v)
     memcpy(p, &v, 4);
 }
 
+/* 0..15, or -1. */
+static inline int hex_digit(int c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+/* All of it, to a descriptor that blocks. -1: errno tells why. */
+MUST_CHECK int write_fully(int fd, const void *data, size_t len);
+
 #endif

@@ -213,7 +213,10 @@ static void waiter_on_io(struct worker *w, struct node *node, struct message *m)
     node->received = 1;
 }
 
-static void waiters_start(struct worker *w)
+/* As many nodes as there are waiters, each with a pair of sockets of one kind or the other. */
+static void nodes_start(struct worker *w,
+                        void (*on_io)(struct worker *w, struct node *node, struct message *m),
+                        void (*then)(struct worker *w, struct errand *errand))
 {
     actor_type_register(&node_type);
     atomic_store(&nodes_left, WAITERS);
@@ -222,9 +225,14 @@ static void waiters_start(struct worker *w)
 
         sockets_make(fd, i % 2);
         struct node *node = node_new(w, fd[0], fd[1]);
-        node->on_io = waiter_on_io;
-        errand_start(any_worker(w), node, arm_recv, then_wait);
+        node->on_io = on_io;
+        errand_start(any_worker(w), node, arm_recv, then);
     }
+}
+
+static void waiters_start(struct worker *w)
+{
+    nodes_start(w, waiter_on_io, then_wait);
 }
 
 TEST(a_coroutine_gets_what_another_worker_received)
@@ -355,16 +363,7 @@ static void stopper_on_io(struct worker *w, struct node *node, struct message *m
 
 static void stoppers_start(struct worker *w)
 {
-    actor_type_register(&node_type);
-    atomic_store(&nodes_left, WAITERS);
-    for (int i = 0; i < WAITERS; i++) {
-        int fd[2];
-
-        sockets_make(fd, i % 2);
-        struct node *node = node_new(w, fd[0], fd[1]);
-        node->on_io = stopper_on_io;
-        errand_start(any_worker(w), node, arm_recv, then_stop);
-    }
+    nodes_start(w, stopper_on_io, then_stop);
 }
 
 TEST(an_armed_receive_can_be_taken_back)
