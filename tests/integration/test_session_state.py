@@ -1,0 +1,163 @@
+"""Each kind of session state, set by one client and looked for by the next on the only backend."""
+
+import pytest
+
+import wire
+from pooler import Doorman, configuration, pool
+from postgres import free_port
+
+# Everything of a session that another could find, in one row. Statements under the pooler's own
+# names are shared on purpose.
+FINGERPRINT = """
+SELECT current_user, session_user, current_setting('role'),
+  (SELECT string_agg(name || '=' || setting, ';' ORDER BY name) FROM pg_settings
+   WHERE source = 'session'),
+  (SELECT count(*) FROM pg_prepared_statements WHERE name NOT LIKE 'DOORMAN%'),
+  (SELECT count(*) FROM pg_cursors WHERE name <> ''),
+  (SELECT string_agg(c, ',') FROM pg_listening_channels() AS c),
+  (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
+  (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()),
+  (SELECT count(*) FROM pg_proc WHERE pronamespace = pg_my_temp_schema()),
+  coalesce(current_setting('my.own', true), ''),
+  current_setting('search_path'), current_setting('TimeZone'), current_setting('work_mem'),
+  current_setting('default_transaction_read_only')
+"""
+
+# The nine kinds first, then other ways to leave them.
+KINDS = {
+    "setting": "SET work_mem = '1MB'",
+    "role": "SET ROLE trust_user",
+    "authorization": "SET SESSION AUTHORIZATION trust_user",
+    "prepared": "PREPARE leftover AS SELECT 1",
+    "cursor": "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+    "listen": "LISTEN somewhere",
+    "advisory": "SELECT pg_advisory_lock(4711)",
+    "temporary": "CREATE TEMP TABLE leftover (x int)",
+    "set_config": "SELECT pg_catalog.set_config('search_path', '', false)",
+
+    "set-to": "set session work_mem to '1MB'",
+    "set-time-zone": "SET TIME ZONE 'Asia/Tokyo'",
+    "set-schema": "SET SCHEMA 'pg_catalog'",
+    "set-names": "SET NAMES 'LATIN1'",
+    "set-seed": "SET SEED TO 0.5; SET work_mem = '1MB'",
+    "set-own": "SET my.own = 'x'",
+    "set-quoted": "SET \"work_mem\" = '1MB'",
+    "set-comment": "/* a */ SET -- b\n work_mem = '1MB'",
+    "set-from-current": "BEGIN; SET LOCAL work_mem = '1MB'; SET work_mem = '2MB'; COMMIT",
+    "set-committed": "BEGIN; SET work_mem = '1MB'; COMMIT",
+    "set-among-others": "SELECT 1; SET work_mem = '1MB'; SELECT 2",
+    "characteristics": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "update-settings": "UPDATE pg_settings SET setting = '1MB' WHERE name = 'work_mem'",
+    "role-by-setting": "SET role TO trust_user",
+    "role-by-function": "SELECT set_config('role', 'trust_user', false)",
+    "authorization-by-setting": "SET session_authorization = 'trust_user'",
+    "set-config-in-from": "SELECT * FROM set_config('work_mem', '1MB', false)",
+    "set-config-in-do": "DO $$ BEGIN PERFORM set_config('work_mem', '1MB', false); END $$",
+    "set-in-do": "DO $$ BEGIN SET TimeZone = 'Asia/Tokyo'; END $$",
+    "reported-in-function": "SELECT change_time_zone()",
+    "advisory-shared": "SELECT pg_advisory_lock_shared(1, 2)",
+    "advisory-try": "SELECT pg_catalog.pg_try_advisory_lock(7)",
+    "advisory-twice": "SELECT pg_advisory_lock(1), pg_advisory_lock(1); SELECT pg_advisory_unlock(1)",
+    "temporary-as": "CREATE TEMPORARY TABLE leftover AS SELECT 1 AS x",
+    "temporary-into": "SELECT 1 AS x INTO TEMP leftover",
+    "temporary-view": "CREATE TEMP VIEW leftover AS SELECT 1 AS x",
+    "temporary-sequence": "CREATE TEMP SEQUENCE leftover",
+    "temporary-function": "CREATE FUNCTION pg_temp.leftover() RETURNS int LANGUAGE sql "
+                          "AS 'SELECT 1'",
+    "temporary-by-schema": "CREATE TABLE pg_temp.leftover (x int)",
+    "failed-behind": "SET work_mem = '1MB'; DECLARE c CURSOR WITH HOLD FOR SELECT 1; SELECT 1/0",
+    "reset-rolled-back": "SET work_mem = '1MB'; BEGIN; RESET ALL; ROLLBACK",
+    "discard-then-set": "RESET ALL; SET work_mem = '1MB'",
+    "everything": "SET work_mem = '1MB'; PREPARE p AS SELECT 1; LISTEN l; SET my.own = 'x'; "
+                  "SELECT pg_advisory_lock(1); CREATE TEMP TABLE leftover (x int); SET ROLE trust_user",
+}
+FAILS = {"failed-behind"}
+
+
+@pytest.fixture(scope="module")
+def single(postgres, tmp_path_factory):
+    """One backend for each mode; a superuser, so that nothing is refused."""
+    postgres.run("CREATE OR REPLACE FUNCTION change_time_zone() RETURNS text LANGUAGE sql AS "
+                 "$$ SELECT set_config('TimeZone', 'Asia/Tokyo', false) $$", database="app")
+    root = {"username": "postgres", "password": "", "pool_size": 1}
+    pools = {mode: pool(postgres, [root], unix=True, server_database="app", pool_mode=mode)
+             for mode in ("transaction", "session")}
+    port = free_port()
+    process = Doorman(str(tmp_path_factory.mktemp("state")), port, configuration(port, pools))
+    yield process.start()
+    process.finish()
+
+
+def client_of(pooler, mode):
+    return pooler.client(mode, "postgres")
+
+
+def fingerprint(client):
+    messages = client.query(FINGERPRINT)
+    assert not wire.errors(messages), wire.errors(messages)
+    return wire.rows(messages)[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kind_of_state_does_not_reach_the_next_client(single, kind):
+    """Owner alive in transaction mode; owner gone, politely and not, in both."""
+    sql = KINDS[kind]
+    with client_of(single, "transaction") as owner, client_of(single, "transaction") as other:
+        clean = fingerprint(other)
+        for how in ("simple", "extended"):
+            if how == "extended" and ";" in sql and not sql.startswith("DO"):
+                continue  # several statements are for the simple protocol
+            messages = owner.query(sql) if how == "simple" else owner.run(sql)
+            assert bool(wire.errors(messages)) == (kind in FAILS)
+            assert fingerprint(other) == clean, "%s, owner alive" % how
+    for mode in ("transaction", "session"):
+        for leave in ("terminate", "reset"):
+            with client_of(single, mode) as owner:
+                owner.query(sql)
+                getattr(owner, leave)()
+            single.wait_idle(10, mode, "postgres")
+            with client_of(single, mode) as other:
+                assert fingerprint(other) == clean, "%s, %s" % (mode, leave)
+            single.wait_idle(10, mode, "postgres")
+
+
+def test_owner_finds_its_temporary_table_again(single):
+    with client_of(single, "transaction") as owner:
+        owner.query("CREATE TEMP TABLE mine AS SELECT 7 AS x")
+        assert owner.value("SELECT x FROM mine") == "7"
+
+
+def test_notification_for_the_last_client_does_not_reach_the_next(single, postgres):
+    with client_of(single, "transaction") as owner, client_of(single, "transaction") as other:
+        owner.query("LISTEN somewhere")
+        postgres.run("NOTIFY somewhere", database="app")
+        other.query("BEGIN")
+        assert wire.types(other.query("SELECT 1")).count("A") == 0
+        postgres.run("NOTIFY somewhere", database="app")
+        assert wire.types(other.query("COMMIT")).count("A") == 0
+        assert owner.quiet(0.1)
+
+
+def test_portal_and_failed_transaction_end_with_their_client(single):
+    with client_of(single, "transaction") as owner:
+        owner.query("BEGIN")
+        owner.send(wire.parse("", "SELECT generate_series(1, 100)"), wire.bind("portal"),
+                   wire.execute("portal", 3), wire.sync())
+        assert wire.types(owner.until_ready()).count("D") == 3
+        owner.query("SELECT 1/0")
+        owner.reset()
+    single.wait_idle(10, "transaction", "postgres")
+    with client_of(single, "transaction") as other:
+        assert wire.status(other.query("SELECT 1")) == "I"
+        assert other.value("SELECT count(*) FROM pg_cursors WHERE name <> ''") == "0"
+
+
+def test_prepared_statement_of_the_protocol_ends_with_its_session(single):
+    with client_of(single, "session") as owner:
+        owner.send(wire.parse("mine", "SELECT 1"), wire.sync())
+        owner.until_ready()
+        owner.terminate()
+    single.wait_idle(10, "session", "postgres")
+    with client_of(single, "session") as other:
+        other.send(wire.bind("", "mine"), wire.sync())
+        assert wire.sqlstates(other.until_ready()) == ["26000"]
