@@ -146,11 +146,10 @@ void pool_expire(struct worker *w, struct pool *p)
 
 /* --- serving --- */
 
-static void tell_parameters(struct worker *w, const struct pool *p, const struct waiter *waiter)
+static struct message *parameters_for(const struct pool *p, const struct waiter *waiter)
 {
-    actor_tell(w, waiter->session,
-               MESSAGE(POOL_PARAMETERS, .ticket = waiter->ticket,
-                       .pairs = {p->parameters.start, p->parameters.len}));
+    return MESSAGE(POOL_PARAMETERS, .ticket = waiter->ticket,
+                   .pairs = {p->parameters.start, p->parameters.len});
 }
 
 void pool_want_alarm(struct worker *w, struct pool *p, uint64_t at_us)
@@ -185,7 +184,7 @@ static bool serve_head(struct worker *w, struct pool *p, const struct waiter *fi
         if (!p->parameters_known)
             return false;
         struct waiter waiter = waiters_take(p);
-        tell_parameters(w, p, &waiter);
+        actor_tell(w, waiter.session, parameters_for(p, &waiter));
         return true;
     }
     struct backend *b = pool_next_usable(w, p, first->session);
@@ -305,7 +304,10 @@ void pool_on_login(struct worker *w, struct pool *p, struct message *m)
     if (removed(w, p, &waiter))
         return;
     if (p->parameters_known) {
-        tell_parameters(w, p, &waiter);
+        struct message *answer = parameters_for(p, &waiter);
+
+        actor_reply(w, &p->actor, m, answer);
+        message_free(answer);
         return;
     }
     stand_in_line(w, p, waiter);

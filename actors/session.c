@@ -389,8 +389,12 @@ void session_open(struct worker *w, int fd, const struct sockaddr_storage *peer,
     if (peer->ss_family == AF_UNIX) /* TCP sockets have inherited theirs from the listener */
         socket_options(fd, true, &config->general);
     conn_open(&s->conn, fd, &s->actor);
+    if (peer->ss_family != AF_UNIX)
+        conn_flags_change(&s->conn, CONN_MORE, 0); /* listener_tcp.c defers accepting till then */
     login_enter(&s->login->entry, actor_id_of(&s->actor), w->now_us);
-    actor_launch(w, &s->actor);
+    /* Born in these hands: no message is needed to arm the first receive. */
+    conn_recv(w, &s->conn);
+    actor_release(w, &s->actor);
 }
 
 static uint32_t session_pack(const struct actor *a, struct packer *out)

@@ -132,7 +132,7 @@ static void logged_in(struct worker *w, struct session *s, struct writer *out)
     session_login_free(s);
 }
 
-void session_on_parameters(struct worker *w, struct session *s, struct message *m)
+static void take_parameters(struct worker *w, struct session *s, struct message *m)
 {
     struct msg_POOL_PARAMETERS p = message_get_POOL_PARAMETERS(m);
     struct writer out;
@@ -147,9 +147,19 @@ void session_on_parameters(struct worker *w, struct session *s, struct message *
     session_go(s, SESSION_IDLE);
     logged_in(w, s, &out);
     session_watch_limits(w, s);
-    /* A client may have sent its first query behind the password. */
-    if (s->in != NULL)
+}
+
+/* A client may have sent its first query behind the password. */
+static void go_on(struct worker *w, struct session *s)
+{
+    if (s->phase == SESSION_IDLE && s->in != NULL)
         session_on_client_input(w, s);
+}
+
+void session_on_parameters(struct worker *w, struct session *s, struct message *m)
+{
+    take_parameters(w, s, m);
+    go_on(w, s);
 }
 
 static void login_admin(struct worker *w, struct session *s)
@@ -183,18 +193,25 @@ static void authenticated(struct worker *w, struct session *s)
         login_admin(w, s);
         return;
     }
-    actor_id pool = atomic_load(&s->shared->pool);
     uint64_t wait_ms = s->login->config->general.query_wait_timeout;
-    struct message *m = MESSAGE(POOL_LOGIN, .ticket = ++s->ticket,
-                                .deadline_us = w->now_us + wait_ms * 1000);
+    struct message request = {0};
+    struct message reply = {0};
+    struct msg_POOL_LOGIN want = {.ticket = ++s->ticket, .deadline_us = w->now_us + wait_ms * 1000};
 
     s->mode = (uint8_t)atomic_load(&s->shared->mode);
     session_go(s, SESSION_LOGIN);
     s->flags |= SESSION_ASKED;
-    m->sender = actor_id_of(&s->actor);
-    if (!actor_tell(w, pool, m)) {
+    message_put_POOL_LOGIN(&request, &want);
+    switch (actor_ask(w, &s->actor, atomic_load(&s->shared->pool), &request, &reply)) {
+    case ASK_ANSWERED: /* mostly: the whole login reply then leaves in one piece */
+        take_parameters(w, s, &reply);
+        message_drop_body(&reply);
+        return;
+    case ASK_QUEUED: return;
+    case ASK_DEAD:
         s->flags &= (uint16_t)~SESSION_ASKED;
         session_login_refused(w, s, "3D000", NULL);
+        return;
     }
 }
 
@@ -442,12 +459,14 @@ void session_on_startup_input(struct worker *w, struct session *s)
         } else if (s->phase == SESSION_ADMIN)
             session_admin_input(w, s);
         else
-            return;
+            break;
     } while (session_input_len(s) != before);
+    go_on(w, s);
 }
 
 void session_on_derived(struct worker *w, struct session *s, struct message *m)
 {
     if (session_auth_derived(w, s, m))
         authenticated(w, s);
+    go_on(w, s);
 }

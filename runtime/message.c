@@ -29,12 +29,18 @@ struct message *message_new(uint16_t kind)
     return m;
 }
 
+void message_drop_body(struct message *m)
+{
+    if (m->len > MESSAGE_INLINE)
+        free(m->external);
+    m->len = 0;
+}
+
 void message_free(struct message *m)
 {
     struct worker *w = worker_self();
 
-    if (m->len > MESSAGE_INLINE)
-        free(m->external);
+    message_drop_body(m);
     if (w == NULL || w->messages_free >= MESSAGES_KEPT) {
         free(m);
         return;

@@ -70,6 +70,8 @@ struct message {
 /* From the calling thread's cache; never NULL (running out of memory ends the process). */
 struct message *message_new(uint16_t kind);
 void message_free(struct message *m);
+/* Frees the body of a message that is not from message_new(), after its use. */
+void message_drop_body(struct message *m);
 /* Fills the body with a copy. */
 void message_set_body(struct message *m, const void *body, size_t len);
 static inline const uint8_t *message_body(const struct message *m)
