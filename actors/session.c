@@ -42,7 +42,7 @@ static const uint32_t may_go[SESSION_PHASE_COUNT] = {
     [SESSION_DERIVING] = TO(AUTH) | TO(LOGIN) | ENDS,
     [SESSION_LOGIN] = TO(IDLE) | ENDS,
     [SESSION_IDLE] = TO(WAITING) | TO(BOUND) | ENDS,
-    [SESSION_WAITING] = TO(BOUND) | ENDS,
+    [SESSION_WAITING] = TO(BOUND) | TO(IDLE) | ENDS,
     [SESSION_BOUND] = TO(IDLE) | TO(DRAINING) | TO(RELEASING) | ENDS,
     [SESSION_DRAINING] = TO(RELEASING) | ENDS,
     [SESSION_RELEASING] = TO(IDLE) | ENDS,
@@ -355,7 +355,7 @@ static void session_receive(struct worker *w, struct actor *self, struct message
     case MESSAGE_START: break; /* settle() arms the first receive */
     case MSG_POOL_LEASE: session_on_lease(w, s, m); break;
     case MSG_POOL_REFUSED: session_on_refused(w, s, m); break;
-    case MSG_POOL_WITHDRAWN: s->flags &= (uint16_t)~SESSION_ASKED; break;
+    case MSG_POOL_WITHDRAWN: session_on_withdrawn(w, s); break;
     case MSG_SESSION_LOGIN_TIMEOUT: session_login_overdue(w, s); break;
     case MSG_POOL_PARAMETERS: session_on_parameters(w, s, m); break;
     case MSG_DERIVED_KEYS: session_on_derived(w, s, m); break;

@@ -92,7 +92,7 @@ struct session {
     uint8_t mode;           /* enum pool_mode */
     uint8_t client;         /* enum client_end */
     bool begin_owed;        /* a BEGIN was answered that no server has seen yet */
-    bool cancel_wanted : 1; /* cancelled while it waited: the statement is when it runs */
+    bool cancel_wanted : 1; /* phase WAITING: what it waits with is cancelled */
     bool terminated : 1;    /* it said goodbye: what it sent before is meant to be done */
     bool syncing : 1;       /* the backend is being given the client's settings */
     bool sync_alone : 1;    /* and nothing else until it has taken them */
@@ -100,6 +100,7 @@ struct session {
     bool batch_synced : 1;    /* SESSION_BATCH: its end is a Sync */
     bool replayed : 1;        /* the batch was put back once (session_heal.c) */
     bool skip_parameters : 1; /* it has had the next ParameterDescription already */
+    bool skip_to_sync : 1;    /* phase IDLE: the rest of a batch that was cancelled is dropped */
     uint8_t key_more;         /* bytes of the cancel key behind the names, after `secret` */
     uint16_t flags;
     uint32_t secret; /* the first bytes of the cancel key */
@@ -224,6 +225,8 @@ void session_on_parameters(struct worker *w, struct session *s, struct message *
 void session_login_free(struct session *s);
 /* session_input.c: client -> server */
 void session_on_client_input(struct worker *w, struct session *s);
+/* The first message of the input, whole or not, is dropped. */
+void session_discard(struct worker *w, struct session *s, const struct frame *f);
 /* Nothing more goes to the backend until it has answered. */
 bool session_must_pause(const struct session *s);
 /* session_local.c */
@@ -318,6 +321,7 @@ void session_emit_local(struct worker *w, struct session *s);
 /* session_lease.c */
 void session_checkout(struct worker *w, struct session *s);
 void session_on_lease(struct worker *w, struct session *s, struct message *m);
+void session_on_withdrawn(struct worker *w, struct session *s);
 void session_on_refused(struct worker *w, struct session *s, struct message *m);
 /* The backend owes nothing and may go back: gives it back, or waits until its socket is quiet. */
 void session_release(struct worker *w, struct session *s);
@@ -332,6 +336,15 @@ void session_close_backend(struct worker *w, struct session *s);
 void session_give_back(struct worker *w, struct session *s, enum lease_end how);
 /* Phase DRAINING: done? */
 void session_drain_step(struct worker *w, struct session *s);
+/* session_wait.c */
+/* Phase WAITING: the client cancels what it waits with. */
+void session_cancel_wait(struct worker *w, struct session *s);
+/* Phase WAITING, and a lease is not wanted any more. */
+bool session_wait_is_off(const struct session *s);
+/* The same, once the pool has no request of it: the client is answered, and goes on. */
+void session_end_wait(struct worker *w, struct session *s);
+/* Drops a message of a batch that was cancelled. False: more has to come, or the session ends. */
+bool session_skip(struct worker *w, struct session *s);
 /* session_end.c */
 /* Tells the client and ends. with_ready: ReadyForQuery behind it, as the suite expects. */
 void session_fatal(struct worker *w, struct session *s, const char *sqlstate, const char *text,

@@ -228,6 +228,6 @@ void session_on_cancel(struct worker *w, struct session *s, struct message *m)
         return;
     }
     if (right && s->phase == SESSION_WAITING)
-        s->cancel_wanted = true;
+        session_cancel_wait(w, s);
     actor_tell(w, m->sender, MESSAGE(CANCEL_DONE, .sent = 0));
 }

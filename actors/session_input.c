@@ -135,7 +135,7 @@ void session_pass(struct worker *w, struct session *s, const struct frame *f, ui
     pass_bytes(w, s, have - skip);
 }
 
-static void discard(struct worker *w, struct session *s, const struct frame *f)
+void session_discard(struct worker *w, struct session *s, const struct frame *f)
 {
     uint32_t have = MIN(FRAME_HEADER + f->body_len, session_input_len(s));
 
@@ -216,7 +216,7 @@ static void forward_copy(struct worker *w, struct session *s, const struct frame
 
     /* Outside of COPY the server ignores these; here they need not travel. */
     if ((s->flags & SESSION_COPY_IN) == 0 && ledger_empty(&b->ledger)) {
-        discard(w, s, f);
+        session_discard(w, s, f);
         return;
     }
     if (f->type != 'd') {
@@ -250,7 +250,7 @@ static void forward_message(struct worker *w, struct session *s, const struct fr
 
     if (s->flags & SESSION_SKIP_TO_SYNC) {
         if (f->type != 'S') {
-            discard(w, s, f); /* the server would */
+            session_discard(w, s, f); /* the server would */
             return;
         }
     } else if ((s->flags & SESSION_REMAP) && !copying && !is_copy(f->type) &&
@@ -342,7 +342,7 @@ static bool answer_idle(struct worker *w, struct session *s)
     /* Nothing is owed, so there is nothing to flush either. */
     if (f.body != NULL && (is_copy(f.type) || f.type == 'H')) {
         s->flags &= (uint16_t)~SESSION_BATCH;
-        discard(w, s, &f);
+        session_discard(w, s, &f);
         return true;
     }
     if (f.body != NULL && session_answer_locally(w, s, &f)) {
@@ -400,6 +400,11 @@ void session_on_client_input(struct worker *w, struct session *s)
             return;
         if (s->body_left > 0) {
             if (!pass_rest(w, s))
+                return;
+            continue;
+        }
+        if (s->skip_to_sync) {
+            if (!session_skip(w, s))
                 return;
             continue;
         }

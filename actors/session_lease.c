@@ -80,9 +80,11 @@ void session_on_lease(struct worker *w, struct session *s, struct message *m)
 
     INVARIANT(b != NULL && (s->flags & SESSION_ASKED) != 0 && lease.ticket == s->ticket);
     s->flags &= (uint16_t)~SESSION_ASKED;
-    if (s->phase != SESSION_WAITING) { /* it came too late: straight back */
+    if (s->phase != SESSION_WAITING || session_wait_is_off(s)) { /* too late: straight back */
         s->backend = b;
         session_give_back(w, s, LEASE_CLEAN);
+        if (session_wait_is_off(s))
+            session_end_wait(w, s);
         return;
     }
     bind_backend(w, s, b, lease.waited_us);
@@ -90,6 +92,13 @@ void session_on_lease(struct worker *w, struct session *s, struct message *m)
     if (s->cancel_wanted && s->phase == SESSION_BOUND)
         session_cancel_backend(w, s, 0);
     s->cancel_wanted = false;
+}
+
+void session_on_withdrawn(struct worker *w, struct session *s)
+{
+    s->flags &= (uint16_t)~SESSION_ASKED;
+    if (session_wait_is_off(s))
+        session_end_wait(w, s);
 }
 
 void session_on_refused(struct worker *w, struct session *s, struct message *m)

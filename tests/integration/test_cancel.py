@@ -323,3 +323,53 @@ def test_storm_of_cancels_hits_only_those_who_asked(doorman):
             thread.join(30)
     assert wrong == []
     pooler.wait_idle()
+
+
+def cancelled_in_the_queue_but_one(pooler, client):
+    wait_until(lambda: pooler.pool_row()["cl_waiting"] == 1, 5, "one waiting client")
+    client.cancel()
+    assert wire.sqlstates(client.until_ready()) == ["57014"]
+    wait_until(lambda: pooler.pool_row()["cl_waiting"] == 1, 5, "the next to wait")
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_statement_is_cancelled_while_it_waits_for_a_server(doorman, postgres, mode):
+    """Not when it runs at last: the one who holds the server holds it all the time."""
+    pooler = doorman(pool_mode=mode, pool_size=1)
+    sql = "INSERT INTO nowhere VALUES (1)"  # it would be an error of its own
+    batch = [wire.parse("s", sql), wire.bind("", "s"), wire.execute()]
+
+    def cancelled_in_the_queue(client):
+        wait_until(lambda: pooler.pool_row()["cl_waiting"] == 1, 5, "one waiting client")
+        client.cancel()
+        error = client.receive()
+        assert wire.fields(error)["C"] == "57014"
+        assert wire.fields(error)["S"] == "ERROR"
+        wait_until(lambda: pooler.pool_row()["cl_waiting"] == 0, 5, "nobody to wait")
+
+    with pooler.client() as holder, pooler.client() as client:
+        holder.query("BEGIN")
+        pid = holder.backend_pid()
+        for _ in range(2):
+            client.send(query(sql))
+            cancelled_in_the_queue(client)
+            assert wire.status(client.until_ready()) == "I"
+            client.send(*batch, wire.sync())
+            cancelled_in_the_queue(client)
+            assert wire.essence(client.until_ready()) == "Z"
+            client.send(wire.parse("s", sql), wire.describe("S", "s"), wire.flush())
+            cancelled_in_the_queue(client)
+            # Everything up to Sync is ignored, however it comes.
+            client.send(wire.bind("", "s"), wire.execute(), query(sql))
+            client.send_bytewise(wire.parse("t", "x" * 500) + wire.sync(), 100)
+            assert wire.essence(client.until_ready()) == "Z"
+        # What came behind the cancelled statement is waiting as it should.
+        client.send(query(sql), query("SELECT 'next'"))
+        cancelled_in_the_queue_but_one(pooler, client)
+        assert holder.backend_pid() == pid
+        holder.query("COMMIT")
+        if mode == "session":
+            holder.terminate()
+        assert wire.rows(client.until_ready()) == [["next"]]
+        assert wire.sqlstates(client.run(sql)) == ["42P01"]
+    pooler.wait_idle()
