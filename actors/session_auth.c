@@ -179,9 +179,9 @@ static bool on_clear(struct worker *w, struct session *s, struct cursor *body)
     pthread_mutex_unlock(&shared->lock);
     if (kind == SECRET_SCRAM)
         session_derive_check(w, s, password);
-    else if (!right)
+    OPENSSL_cleanse(password, given.len); /* a refusal may give the input back */
+    if (kind != SECRET_SCRAM && !right)
         refuse_password(w, s);
-    OPENSSL_cleanse(password, given.len);
     return right;
 }
 
