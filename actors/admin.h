@@ -268,5 +268,6 @@ void show_prepared_statements(struct admin_run *run);
 void show_interner(struct admin_run *run, const char *limit);
 void show_sockets(struct admin_run *run);
 void show_workers(struct admin_run *run);
+void show_upgrade(struct admin_run *run);
 
 #endif

@@ -26,6 +26,7 @@ static void show_help(struct admin_run *run)
         "RECONNECT [db]",
         "RESET INTERNER",
         "SHOW WORKERS",
+        "SHOW UPGRADE",
         "SNAPSHOT [TO '<path>']",
     };
 
@@ -239,6 +240,7 @@ static const struct show {
     {"lists", show_lists},
     {"sockets", show_sockets},
     {"workers", show_workers},
+    {"upgrade", show_upgrade},
 };
 
 const char *const *admin_show_names(size_t *count)

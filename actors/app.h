@@ -78,6 +78,7 @@ struct pool_shared {
     /* Of the transactions in the window, as of the last roll: for decisions on the way. */
     _Atomic uint64_t transaction_p95_us;
     _Atomic uint64_t transaction_p99_us;
+    struct pool_counters handed_over; /* what a successor was told of them (upgrade only) */
 };
 
 struct app {
@@ -99,6 +100,7 @@ struct app {
     _Atomic uint64_t check_backend; /* check queries sent to a server, and answered from memory */
     _Atomic uint64_t check_cache;
     _Atomic bool draining;
+    _Atomic bool handing_over; /* an upgrade is under way: no connections are opened in advance */
     _Atomic uint32_t in_transaction;
     _Atomic int64_t input_held;  /* bytes of client messages in memory, of those who hold much */
     _Atomic int64_t input_limit; /* max_memory_usage */

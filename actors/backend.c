@@ -46,12 +46,22 @@ void backend_limit(struct worker *w, struct backend *b, const struct effective *
                            : b->created_us + b->lifetime_us / 20 * 19;
 }
 
-struct backend *backend_open(struct worker *w, struct pool_shared *shared, actor_id pool,
-                             struct config *config, const struct effective *effective)
+void backend_numbers_begin(uint32_t next)
+{
+    if (atomic_load(&next_number) < next)
+        atomic_store(&next_number, next);
+}
+
+uint32_t backend_numbers_next(void)
+{
+    return atomic_load(&next_number);
+}
+
+struct backend *backend_new(struct worker *w, struct pool_shared *shared, actor_id pool,
+                            struct config *config, const struct effective *effective)
 {
     struct backend *b = backend_of(actor_new(&backend_type, w->index));
 
-    b->number = atomic_fetch_add(&next_number, 1);
     b->shared = shared;
     b->pool = pool;
     b->config = config_ref(config);
@@ -61,6 +71,15 @@ struct backend *backend_open(struct worker *w, struct pool_shared *shared, actor
     b->status = 'I';
     b->conn.fd = -1;
     packer_init(&b->parameters);
+    return b;
+}
+
+struct backend *backend_open(struct worker *w, struct pool_shared *shared, actor_id pool,
+                             struct config *config, const struct effective *effective)
+{
+    struct backend *b = backend_new(w, shared, pool, config, effective);
+
+    b->number = atomic_fetch_add(&next_number, 1);
     if (effective->mode == POOL_MODE_TRANSACTION && effective->prepared_cache_size > 0)
         b->statements = statement_set_new(
             (uint32_t)MIN(effective->server_prepared_cache_size, (uint64_t)UINT32_MAX));

@@ -138,6 +138,13 @@ struct backend *backend_open(struct worker *w, struct pool_shared *shared, actor
 
 /* Draws lifetime and idle limit anew; from its pool. */
 void backend_limit(struct worker *w, struct backend *b, const struct effective *effective);
+/* Memory of a backend and what it refers to, without a connection: for one that another process has
+ * opened. Its own hands are the caller's. */
+struct backend *backend_new(struct worker *w, struct pool_shared *shared, actor_id pool,
+                            struct config *config, const struct effective *effective);
+/* The numbers of new backends begin behind `next`. */
+void backend_numbers_begin(uint32_t next);
+uint32_t backend_numbers_next(void);
 
 /* kind of POOL_FAILED */
 enum backend_failure {

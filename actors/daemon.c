@@ -2,6 +2,7 @@
 #include "actors/daemon.h"
 
 #include "actors/pool.h"
+#include "actors/upgrade.h"
 #include "runtime/log.h"
 
 #include <signal.h>
@@ -166,12 +167,11 @@ static void on_interrupt(struct worker *w, struct root *r)
 {
     if (app.interactive) {
         log_info("Got SIGINT (Ctrl+C), starting graceful shutdown");
-    } else {
-        log_info("Got SIGINT, starting binary upgrade and graceful shutdown");
-        log_error("binary upgrade is not available in this version: shutting down without a "
-                  "successor");
+        drain(w, r);
+        return;
     }
-    drain(w, r);
+    log_info("Got SIGINT, starting binary upgrade and graceful shutdown");
+    upgrade_start(w, "SIGINT");
 }
 
 static void on_signal(struct worker *w, struct root *r, struct message *m)
@@ -180,8 +180,8 @@ static void on_signal(struct worker *w, struct root *r, struct message *m)
     case SIGHUP: actor_tell_kind(w, actor_id_of(&r->actor), MSG_DAEMON_RELOAD); break;
     case SIGINT: on_interrupt(w, r); break;
     case SIGUSR2:
-        log_error("Got SIGUSR2, but binary upgrade is not available in this version: nothing "
-                  "changes");
+        log_info("Got SIGUSR2, starting binary upgrade and graceful shutdown");
+        upgrade_start(w, "SIGUSR2");
         break;
     default: break;
     }

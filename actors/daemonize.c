@@ -219,6 +219,19 @@ free_path:
     return -1;
 }
 
+int daemon_adopt(struct daemon *d, const char *pid_path, struct failure *why)
+{
+    d->pid_path = strdup(pid_path);
+    if (d->pid_path == NULL)
+        return fail(why, "out of memory");
+    d->pid_fd = pid_file_write(pid_path, why);
+    if (d->pid_fd >= 0)
+        return 0;
+    free(d->pid_path);
+    d->pid_path = NULL;
+    return -1;
+}
+
 void daemon_end(struct daemon *d)
 {
     if (d->pid_path != NULL)

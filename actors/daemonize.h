@@ -28,6 +28,9 @@ MUST_CHECK int daemon_fork(struct daemon *d, struct failure *why);
  * print "Error daemonize: " and the text, and exit DAEMON_FAILED_STATUS. */
 MUST_CHECK int daemon_ready(struct daemon *d, const char *pid_path, struct failure *why);
 
+/* For a process that takes the place of a daemon: the PID file is its own from now on. */
+MUST_CHECK int daemon_adopt(struct daemon *d, const char *pid_path, struct failure *why);
+
 /* At the end of the process: removes the PID file if it still names this process (a successor
  * may have written its own). Also right for a daemon that was never started. */
 void daemon_end(struct daemon *d);

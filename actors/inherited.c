@@ -33,7 +33,7 @@ static int highest_fd(void)
     return (int)limit.rlim_cur - 1;
 }
 
-void inherited_close(int listener_fd)
+void inherited_close(int listener_fd, int link_fd)
 {
     const char *asked = getenv(close_name);
     int ready_fd = named_fd(ready_name);
@@ -44,7 +44,8 @@ void inherited_close(int listener_fd)
         return;
     int last = highest_fd();
     for (int fd = 3; fd <= last; fd++) {
-        if (fd != listener_fd && fd != ready_fd && fd != migration_fd && close(fd) == 0)
+        if (fd != listener_fd && fd != ready_fd && fd != link_fd &&
+            (fd != migration_fd || link_fd >= 0) && close(fd) == 0)
             closed++;
     }
     if (closed > 0)

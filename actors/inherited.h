@@ -5,7 +5,7 @@
 #include "runtime/base.h"
 
 /* Closes what is not known by option or environment; only when a predecessor started us. */
-void inherited_close(int listener_fd);
+void inherited_close(int listener_fd, int link_fd);
 /* Tells whoever started us that connections are accepted. */
 void inherited_report_ready(void);
 

@@ -167,8 +167,16 @@ static void listener_receive(struct worker *w, struct actor *self, struct messag
 
     switch (m->kind) {
     case MESSAGE_START: await_clients(w, l); break;
+    case MSG_LISTENER_HOLD: l->held = true; break;
+    case MSG_LISTENER_RESUME:
+        l->held = false;
+        if (!l->poll.armed)
+            await_clients(w, l);
+        break;
     case MESSAGE_ALARM:
     case MSG_LISTENER_READY:
+        if (l->held || l->fd < 0)
+            break;
         if (accept_clients(w, l))
             await_clients(w, l);
         else
@@ -217,6 +225,12 @@ struct listener *listener_new(int fd, bool local)
 void listener_launch(struct worker *w, struct listener *l)
 {
     actor_launch(w, &l->actor);
+}
+
+void listener_abandon(struct listener *l)
+{
+    io_close(l->fd);
+    l->fd = -1;
 }
 
 void listener_end(struct listener *l)

@@ -16,6 +16,7 @@ struct listener {
     int fd;
     const struct config *options_of; /* whose options it has; compared only */
     bool local;                      /* Unix socket */
+    bool held;                       /* nobody is accepted for now */
     char address[160];               /* for people: "127.0.0.1:6432", or the path */
     dev_t device;                    /* of the socket file, as it was made */
     ino_t inode;
@@ -29,6 +30,10 @@ struct listener *listener_open_tcp(const struct general_config *general, int *st
 struct listener *listener_adopt(int fd, int *status, struct failure *why);
 struct listener *listener_open_local(const struct general_config *general, int *status,
                                      struct failure *why);
+/* The same for a Unix socket that a predecessor made, if it is the one that is configured. */
+struct listener *listener_adopt_local(int fd, const struct general_config *general);
+/* Closes the descriptor, which another process has: its socket file is no more ours. */
+void listener_abandon(struct listener *l);
 /* It begins to accept. */
 void listener_launch(struct worker *w, struct listener *l);
 /* Closes it, and removes the socket file if that is still the one that was made. NULL is fine. */

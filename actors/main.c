@@ -6,6 +6,7 @@
 #include "actors/listener.h"
 #include "actors/options.h"
 #include "actors/pool.h"
+#include "actors/upgrade.h"
 #include "actors/version.h"
 #include "runtime/crash.h"
 #include "runtime/log.h"
@@ -30,7 +31,10 @@ struct process {
     struct daemon daemon;
     struct listener *tcp;
     struct listener *local;
+    int local_fd; /* that a predecessor has handed over; -1: none */
+    bool successor;
 };
+static struct process process;
 
 /* --- last words --- */
 
@@ -119,7 +123,8 @@ static void go_to_background(struct process *p)
     struct failure why = {0};
 
     p->daemon = (struct daemon){.ready_fd = -1, .pid_fd = -1};
-    if (p->options.daemon && daemon_fork(&p->daemon, &why) != 0) {
+    /* A successor stands where its predecessor went. */
+    if (p->options.daemon && !p->successor && daemon_fork(&p->daemon, &why) != 0) {
         fprintf(stderr, "Error daemonize: %s\n", why.text);
         exit(DAEMON_FAILED_STATUS);
     }
@@ -200,11 +205,16 @@ static void open_listeners(struct process *p, const struct general_config *gener
     if (p->tcp == NULL)
         give_up(p, status, why.text);
     log_info("Running on %s", p->tcp->address);
-    if (general->unix_socket_dir == NULL)
-        return;
-    p->local = listener_open_local(general, &status, &why);
-    if (p->local == NULL)
-        give_up(p, status, why.text);
+    if (general->unix_socket_dir != NULL && p->local_fd >= 0)
+        p->local = listener_adopt_local(p->local_fd, general);
+    if (p->local == NULL && p->local_fd >= 0)
+        close(p->local_fd);
+    if (general->unix_socket_dir != NULL && p->local == NULL) {
+        p->local = listener_open_local(general, &status, &why);
+        if (p->local == NULL)
+            give_up(p, status, why.text);
+    }
+    upgrade_listeners(p->tcp, p->local);
 }
 
 static void launch_admin(struct worker *w)
@@ -245,17 +255,64 @@ static void tell_ready(struct process *p, const struct general_config *general)
     inherited_report_ready();
 }
 
+/* Clients may come from now on. */
+static void accept_clients(struct process *p)
+{
+    listener_launch(NULL, p->tcp);
+    if (p->local != NULL)
+        listener_launch(NULL, p->local);
+}
+
+/* On the upgrade's thread: the service is ours. */
+static void take_over(void)
+{
+    struct process *p = &process;
+    struct config *config = app_config();
+    struct failure why;
+
+    accept_clients(p);
+    log_info("Accepting connections");
+    atomic_store(&app.handing_over, false);
+    if (notify_ready(&why) != 0)
+        log_error("sd_notify READY failed: %s", why.text);
+    if (p->options.daemon && daemon_adopt(&p->daemon, config->general.daemon_pid_file, &why) != 0)
+        log_error("%s", why.text);
+    config_unref(config);
+}
+
+static void greet_predecessor(struct process *p)
+{
+    struct failure why = {0};
+
+    p->local_fd = -1;
+    if (p->successor && successor_greet(&p->local_fd, &why) != 0)
+        give_up(p, STATUS_INTERNAL, why.text);
+}
+
+static void start_successor(struct process *p)
+{
+    struct failure why = {0};
+
+    inherited_report_ready();
+    if (successor_start(take_over, &why) != 0)
+        give_up(p, STATUS_INTERNAL, why.text);
+}
+
 static void start(struct process *p, struct config *config)
 {
+    greet_predecessor(p);
     prepare_runtime(p, &config->general);
     app_publish(config_ref(config));
     struct worker *w = runtime_worker(0);
     open_listeners(p, &config->general);
     summary_log(config);
     launch_actors(p, w, config);
-    listener_launch(w, p->tcp);
-    if (p->local != NULL)
-        listener_launch(w, p->local);
+    upgrade_reserve();
+    if (p->successor) {
+        start_successor(p);
+        return;
+    }
+    accept_clients(p);
     tell_ready(p, &config->general);
 }
 
@@ -265,8 +322,10 @@ static void finish(struct process *p)
     watch_stop();
     offload_stop();
     runtime_fini();
+    bool taken_over = upgrade_finish();
     listener_end(p->tcp);
-    listener_end(p->local);
+    if (!taken_over)
+        listener_end(p->local);
     daemon_end(&p->daemon);
     log_info("Shutting down...");
     log_stop();
@@ -274,7 +333,8 @@ static void finish(struct process *p)
 
 static int run(struct process *p, char **argv)
 {
-    inherited_close(p->options.inherit_fd);
+    p->successor = !p->options.test_config && successor_wanted();
+    inherited_close(p->options.inherit_fd, successor_link());
     struct config *config = load(&p->options);
     if (p->options.test_config) {
         int status = test_config(config, p->options.config_file);
@@ -283,6 +343,7 @@ static int run(struct process *p, char **argv)
         return status;
     }
     know_yourself(&p->options, argv);
+    upgrade_know(argv, p->options.config_file, p->options.daemon);
     signal(SIGPIPE, SIG_IGN);
     go_to_background(p);
     signals_block();
@@ -296,7 +357,6 @@ static int run(struct process *p, char **argv)
 
 int main(int argc, char **argv)
 {
-    static struct process process;
     struct failure why = {0};
 
     crash_install();

@@ -84,7 +84,12 @@
     X(DAEMON_SIGNAL,  F_U(number))                                                                 \
     /* the descriptor -> listener */                                                               \
     X(LISTENER_READY, F_U(unused))                                                                 \
+    /* upgrade -> listener: nobody is accepted for now; and again */                               \
+    X(LISTENER_HOLD,  F_U(unused))                                                                 \
+    X(LISTENER_RESUME, F_U(unused))                                                                \
     X(DAEMON_SHUTDOWN, F_U(unused))                                                                \
+    /* upgrade -> session: it is another process's now */                                          \
+    X(SESSION_MOVED,  F_U(unused))                                                                 \
     /* helper -> session; right: the password was (when it was to be compared) */                    \
     X(DERIVED_KEYS,   F_U(right))
 /* clang-format on */

@@ -116,6 +116,15 @@ static inline uint32_t pool_size_now(const struct pool *p)
     return size;
 }
 
+/* --- pool_handover.c: between processes, while the world stands --- */
+/* It is another process's: neither counted nor closed here. It gives its memory back by itself. */
+void pool_forget_backend(struct worker *w, struct pool *p, struct backend *b);
+/* Permits are counted anew by the next POOL_CONFIGURE, which must follow. */
+void pool_adopt_begin(struct worker *w, struct pool *p);
+/* A backend from another process, idle (behind the others) or leased. */
+void pool_adopt_backend(struct pool *p, struct backend *b, bool leased);
+void pool_append_waiter(struct pool *p, struct waiter waiter);
+
 /* Makes or finds the pools of a configuration, in place: connections that may be kept are kept.
  * From the daemon. */
 void pools_configure(struct worker *w, struct config *config);

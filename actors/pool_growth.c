@@ -114,6 +114,8 @@ static enum cause cause_to_open(struct worker *w, struct pool *p)
         return FOR_NOBODY;
     if (p->waiting > coming(p) && !returns_are_quicker(w, p))
         return FOR_WAITERS;
+    if (atomic_load_explicit(&app.handing_over, memory_order_relaxed))
+        return FOR_NOBODY;
     return usable(p) < p->effective->min_pool_size ? FOR_MINIMUM : FOR_NOBODY;
 }
 

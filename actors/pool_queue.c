@@ -32,7 +32,7 @@ static void waiters_grow(struct pool *p)
     p->waiters_size = size;
 }
 
-static void waiters_append(struct pool *p, struct waiter waiter)
+void pool_append_waiter(struct pool *p, struct waiter waiter)
 {
     if (p->waiters_tail - p->waiters_head == p->waiters_size)
         waiters_grow(p);
@@ -249,7 +249,7 @@ static void spare_the_impatient(struct worker *w, struct pool *p)
 /* Queue before dialling: a backend that comes up meanwhile must find this waiter. */
 static void stand_in_line(struct worker *w, struct pool *p, struct waiter waiter)
 {
-    waiters_append(p, waiter);
+    pool_append_waiter(p, waiter);
     if (p->mixed_deadlines)
         pool_want_alarm(w, p, waiter.deadline_us);
     pool_dispatch(w, p);

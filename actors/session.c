@@ -352,7 +352,11 @@ static void session_receive(struct worker *w, struct actor *self, struct message
     case MESSAGE_RECV: on_recv(w, s, m); break;
     case MESSAGE_SENT: on_sent(w, s, m); break;
     case MESSAGE_CLOSED: on_closed(w, s, m); break;
-    case MESSAGE_START: break; /* settle() arms the first receive */
+    case MESSAGE_START:
+        if (s->in != NULL) /* from another process */
+            run_input(w, s);
+        break;                     /* settle() arms the first receive */
+    case MSG_SESSION_MOVED: break; /* nothing is left but to end */
     case MSG_POOL_LEASE: session_on_lease(w, s, m); break;
     case MSG_POOL_REFUSED: session_on_refused(w, s, m); break;
     case MSG_POOL_WITHDRAWN: session_on_withdrawn(w, s); break;

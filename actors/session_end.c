@@ -2,6 +2,7 @@
 #define LOG_MODULE "pg_doorman::client"
 #include "actors/console.h"
 #include "actors/session.h"
+#include "actors/upgrade.h"
 
 #include "runtime/log.h"
 #include "runtime/world.h"
@@ -192,8 +193,11 @@ void session_request_cancel(struct worker *w, struct session *s, uint32_t pid, s
 
     m->sender = actor_id_of(&s->actor);
     actor_alarm(w, actor_id_of(&s->actor), w->now_us + CANCEL_US, ++s->alarm);
-    if (!actor_tell(w, target, m))
-        session_close(w, s, NULL);
+    if (actor_tell(w, target, m))
+        return;
+    /* Its session may still be in the process before this one. */
+    successor_forward_cancel(pid, secret);
+    session_close(w, s, NULL);
 }
 
 void session_cancel_backend(struct worker *w, struct session *s, actor_id requester)

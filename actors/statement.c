@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 static struct statement_table statements = STATEMENT_TABLE;
+enum { NEXT_NUMBER = -1 };
 static _Atomic uint64_t next_number;
 struct statement_events statement_events;
 
@@ -48,7 +49,7 @@ static struct statement *take(const struct shard *shard, const struct statement_
     return NULL;
 }
 
-static struct statement *statement_new(const struct statement_key *key)
+static struct statement *statement_new(const struct statement_key *key, uint64_t number)
 {
     struct statement_text *text = statement_text_get(key->text_hash, key->tail);
     struct statement *s = text == NULL ? NULL : aligned_alloc(CACHE_LINE, sizeof *s);
@@ -66,7 +67,9 @@ static struct statement *statement_new(const struct statement_key *key)
     s->text = text;
     s->leaves = text->leaves;
     s->traits = text->traits;
-    s->number = atomic_fetch_add_explicit(&next_number, 1, memory_order_relaxed);
+    s->number = number;
+    if (number == (uint64_t)NEXT_NUMBER)
+        s->number = atomic_fetch_add_explicit(&next_number, 1, memory_order_relaxed);
     int len = snprintf(s->name, sizeof s->name, "DOORMAN_%" PRIu64, s->number);
     INVARIANT(len > 0 && (size_t)len < sizeof s->name);
     s->name_len = (uint32_t)len;
@@ -80,7 +83,7 @@ static void statement_free(struct statement *s)
     free(s);
 }
 
-static struct statement *find_or_make(const struct statement_key *key)
+static struct statement *find_or_make(const struct statement_key *key, uint64_t number)
 {
     struct shard *shard = shard_of(&statements, key->hash);
     struct statement *found;
@@ -91,7 +94,7 @@ static struct statement *find_or_make(const struct statement_key *key)
     pthread_mutex_unlock(&shard->lock);
     if (found != NULL)
         return found;
-    made = statement_new(key);
+    made = statement_new(key, number);
     if (made == NULL)
         return NULL;
     pthread_mutex_lock(&shard->lock);
@@ -107,13 +110,32 @@ static struct statement *find_or_make(const struct statement_key *key)
     return found;
 }
 
-struct statement *statement_get(const struct statement_key *key)
+struct statement *statement_restore(const struct statement_key *key, uint64_t number)
 {
-    struct statement *s = find_or_make(key);
+    struct statement *s = find_or_make(key, number);
 
     if (s != NULL && !atomic_load_explicit(&s->cached, memory_order_relaxed))
         statement_cache_admit(s);
     return s;
+}
+
+struct statement *statement_get(const struct statement_key *key)
+{
+    return statement_restore(key, (uint64_t)NEXT_NUMBER);
+}
+
+void statement_numbers_begin(uint64_t next)
+{
+    uint64_t now = atomic_load_explicit(&next_number, memory_order_relaxed);
+
+    while (now < next && !atomic_compare_exchange_weak_explicit(
+                             &next_number, &now, next, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+uint64_t statement_numbers_next(void)
+{
+    return atomic_load_explicit(&next_number, memory_order_relaxed);
 }
 
 struct statement *statement_ref(struct statement *s)

@@ -118,6 +118,16 @@ struct statement_key statement_key_of(struct statement_cache *cache, uint64_t di
 /* Finds or makes it; in its cache afterwards; a reference for the caller. Any thread; short locks.
  * NULL when there is no memory, or the limit is reached. */
 struct statement *statement_get(const struct statement_key *key);
+/* The same for one that servers know under a number already. If it has another number here, look at
+ * it. The numbers of new ones begin behind `next`. */
+struct statement *statement_restore(const struct statement_key *key, uint64_t number);
+void statement_numbers_begin(uint64_t next);
+uint64_t statement_numbers_next(void);
+/* The key of all hashes of this process, 16 bytes: those of another process mean the same here if
+ * it has the same key. To be set before anything is hashed. */
+enum { STATEMENT_KEY_BYTES = 16 };
+void statement_hash_key_get(uint8_t out[STATEMENT_KEY_BYTES]);
+void statement_hash_key_set(const uint8_t key[STATEMENT_KEY_BYTES]);
 static inline bool statement_is(const struct statement *s, const struct statement_key *key)
 {
     return s->cache == key->cache && s->digest == key->digest &&
@@ -191,6 +201,11 @@ struct statement *statement_set_excess(const struct statement_set *set);
  * recently used one with its number, NULL when the set is empty. */
 uint32_t *statement_set_stamp(struct statement_set *set);
 struct statement *statement_set_oldest(const struct statement_set *set, uint32_t *stamp);
+/* For one that moves to another process: from the most to the least recently used, and back. */
+void statement_set_each_stamped(const struct statement_set *set,
+                                void (*visit)(void *context, struct statement *s, uint32_t stamp),
+                                void *context);
+void statement_set_restore_stamped(struct statement_set *set, struct statement *s, uint32_t stamp);
 /* From the most to the least recently used. */
 void statement_set_each(const struct statement_set *set,
                         void (*visit)(void *context, struct statement *s), void *context);

@@ -73,9 +73,25 @@ uint64_t statement_siphash(const uint64_t key[2], struct bytes text)
     return s.a ^ s.b ^ s.c ^ s.d;
 }
 
+static bool process_key_given;
+
 static void draw_process_key(void)
 {
-    random_secret(process_key, sizeof process_key);
+    if (!process_key_given)
+        random_secret(process_key, sizeof process_key);
+}
+
+void statement_hash_key_get(uint8_t out[STATEMENT_KEY_BYTES])
+{
+    pthread_once(&process_key_once, draw_process_key);
+    memcpy(out, process_key, sizeof process_key);
+}
+
+void statement_hash_key_set(const uint8_t key[STATEMENT_KEY_BYTES])
+{
+    memcpy(process_key, key, sizeof process_key);
+    process_key_given = true;
+    pthread_once(&process_key_once, draw_process_key);
 }
 
 uint64_t statement_hash(struct bytes text)

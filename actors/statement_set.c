@@ -197,6 +197,14 @@ void statement_set_restore(struct statement_set *set, struct statement *s)
     order_trail(set, set_place(set, s));
 }
 
+void statement_set_restore_stamped(struct statement_set *set, struct statement *s, uint32_t stamp)
+{
+    uint32_t i = set_place(set, s);
+
+    set->nodes[i].stamp = stamp;
+    order_trail(set, i);
+}
+
 static void set_drop(struct statement_set *set, uint32_t i)
 {
     struct set_node *node = &set->nodes[i];
@@ -229,6 +237,14 @@ void statement_set_clear(struct statement_set *set)
 uint32_t statement_set_count(const struct statement_set *set)
 {
     return set->count;
+}
+
+void statement_set_each_stamped(const struct statement_set *set,
+                                void (*visit)(void *context, struct statement *s, uint32_t stamp),
+                                void *context)
+{
+    for (uint32_t i = set->newest; i != NONE; i = set->nodes[i].older)
+        visit(context, set->nodes[i].statement, set->nodes[i].stamp);
 }
 
 struct statement *statement_set_excess(const struct statement_set *set)

@@ -23,6 +23,8 @@ enum conn_flags {
     CONN_MORE = 32,        /* the socket is known to hold more */
     CONN_WANT_SENT = 64,   /* the owner asked for MESSAGE_SENT */
     CONN_REGISTERED = 128, /* epoll: in the set of `worker` */
+    CONN_RECV_HELD = 256,  /* the receive was taken back for a while (conn_hold) */
+    CONN_SEND_HELD = 512,  /* so was the send */
     CONN_RECV_DUE = 2048,  /* the armed receive has ended, its result waits in the mailbox */
     CONN_SENT_DUE = 4096,  /* so has the send */
     CONN_RECV_STOP = 8192, /* the armed receive is being taken back */
@@ -117,6 +119,20 @@ static inline bool conn_quiet(const struct conn *c)
     return (c->flags & (CONN_RECV_ARMED | CONN_SENDING)) == 0 && c->out == NULL;
 }
 
+/* --- while the world stands (runtime/freeze.h) --- */
+/* Takes back what is in flight at this worker; on every worker. What has come by now waits in the
+ * owners' mailboxes afterwards, what was not sent is in the output. Connections for which a
+ * coroutine waits, and those that are closing, must not be among them. First for receives, then,
+ * when every worker has done that, for sends. */
+void conn_hold(struct worker *w, struct conn *const *conns, size_t count, bool sends);
+/* On every worker: things go on as if nothing had been. */
+void conn_resume(struct worker *w, struct conn *const *conns, size_t count);
+/* Does nothing of it lie in the kernel? */
+bool conn_at_rest(const struct worker *w, const struct conn *c);
+/* Closes the descriptor, which another process has as well: nothing is told to the peer, what was
+ * not sent is dropped, and what waits in the mailbox will not be seen. */
+void conn_abandon(struct worker *w, struct conn *c);
+
 /* --- for coroutines; they wait, at most until deadline_us (0 = for ever) --- */
 /* The next bytes, in a block that is the caller's: how many, 0 at the end, -errno, -ETIMEDOUT.
  * After a timeout the connection can only be closed. */
@@ -153,6 +169,8 @@ struct io_engine {
     /* The end of the send in flight is waited for: it must be told soon. NULL: it always is. */
     void (*hurry)(struct worker *w, struct conn *c);
     void (*forget)(struct worker *w, struct conn *c); /* before the descriptor is closed */
+    /* See conn_hold(). NULL: nothing lies in the kernel. */
+    void (*hold)(struct worker *w, struct conn *const *conns, size_t count, bool sends);
     void (*poll)(struct worker *w, struct io_poll *poll);
     void (*poll_cancel)(struct worker *w, struct io_poll *poll); /* done() follows: -ECANCELED */
     /* epoll: in the owner's hands, act on readiness. */
@@ -173,6 +191,9 @@ void conn_send_done(struct worker *w, struct conn *c, int32_t result);
 void conn_event(struct worker *w, struct conn *c, uint32_t epoch, uint32_t events);
 /* The same for an engine that is in the owner's hands already (struct io_engine, ready). */
 void conn_deliver_held(struct worker *w, struct conn *c, struct message *m);
+/* The same while the world stands: into the mailbox, or undone for a while. */
+void conn_held_recv(struct worker *w, struct conn *c, struct rbuf *buf, int32_t result, bool more);
+void conn_held_send(struct worker *w, struct conn *c, int32_t result);
 /* Takes `sent` bytes off the front of the output. */
 void conn_advance(struct worker *w, struct conn *c, size_t sent);
 /* In the hands of that actor, before receive() sees the message. False: nothing for it in there. */

@@ -84,6 +84,18 @@ struct message *mailbox_extract(struct mailbox *box,
     return m;
 }
 
+void mailbox_each(const struct mailbox *box, void (*visit)(void *context, struct message *m),
+                  void *context)
+{
+    uintptr_t newest = atomic_load_explicit(&box->word, memory_order_acquire);
+    struct message *m = newest <= MAILBOX_CLOSED ? NULL : (struct message *)newest;
+
+    for (; m != NULL; m = m->next)
+        visit(context, m);
+    for (m = box->ready_; m != NULL; m = m->next)
+        visit(context, m);
+}
+
 bool mailbox_park(struct mailbox *box)
 {
     uintptr_t running = MAILBOX_RUNNING;

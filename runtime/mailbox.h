@@ -39,6 +39,9 @@ struct message *mailbox_pop(struct mailbox *box);
 struct message *mailbox_extract(struct mailbox *box,
                                 bool (*wanted)(const struct message *m, const void *context),
                                 const void *context);
+/* Owner only, and while no one else sends: what waits, in no order, left where it is. */
+void mailbox_each(const struct mailbox *box, void (*visit)(void *context, struct message *m),
+                  void *context);
 /* Owner only, as its last act. True: idle, and no longer yours to touch. False: run on. */
 MUST_CHECK bool mailbox_park(struct mailbox *box);
 /* Takes an idle owner as if a message had scheduled it. False when it runs or is closed. */

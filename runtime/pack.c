@@ -227,3 +227,113 @@ struct bytes unpack_bytes(struct unpacker *u)
     u->at += len;
     return out;
 }
+
+int64_t unpack_int(struct unpacker *u)
+{
+    uint8_t tag = u->at < u->end ? *u->at : 0;
+
+    if (tag < 0xe0 && (tag < 0xd0 || tag > 0xd3))
+        return (int64_t)unpack_uint(u);
+    u->at++;
+    switch (tag) {
+    case 0xd0: return (int8_t)unpack_be(u, 1);
+    case 0xd1: return (int16_t)unpack_be(u, 2);
+    case 0xd2: return (int32_t)unpack_be(u, 4);
+    case 0xd3: return (int64_t)unpack_be(u, 8);
+    default: return (int8_t)tag;
+    }
+}
+
+bool unpack_bool(struct unpacker *u)
+{
+    uint8_t tag = (uint8_t)unpack_be(u, 1);
+
+    if (tag != 0xc2 && tag != 0xc3)
+        u->bad = true;
+    return tag == 0xc3 && !u->bad;
+}
+
+static uint32_t unpack_count(struct unpacker *u, uint8_t fixed, uint8_t two, size_t each)
+{
+    uint8_t tag = (uint8_t)unpack_be(u, 1);
+    uint64_t count = 0;
+
+    if ((tag & 0xf0) == fixed)
+        count = tag & 0x0f;
+    else if (tag == two)
+        count = unpack_be(u, 2);
+    else if (tag == two + 1)
+        count = unpack_be(u, 4);
+    else
+        u->bad = true;
+    if (u->bad || count * each > (size_t)(u->end - u->at)) {
+        u->bad = true;
+        return 0;
+    }
+    return (uint32_t)count;
+}
+
+uint32_t unpack_array(struct unpacker *u)
+{
+    return unpack_count(u, 0x90, 0xdc, 1);
+}
+
+uint32_t unpack_map(struct unpacker *u)
+{
+    return unpack_count(u, 0x80, 0xde, 2);
+}
+
+/* How many bytes of fixed width follow the tag; -1: another kind of value. */
+static int width_of(uint8_t tag)
+{
+    static const int8_t widths[] = {
+        [0x00] = 0, [0x02] = 0, [0x03] = 0,                         /* nil, false, true */
+        [0x0a] = 4, [0x0b] = 8,                                     /* floats */
+        [0x0c] = 1, [0x0d] = 2, [0x0e] = 4, [0x0f] = 8,             /* unsigned */
+        [0x10] = 1, [0x11] = 2, [0x12] = 4, [0x13] = 8,             /* signed */
+        [0x14] = 2, [0x15] = 3, [0x16] = 5, [0x17] = 9, [0x18] = 17 /* ext of fixed size */
+    };
+
+    if (tag < 0x80 || tag >= 0xe0)
+        return 0;
+    bool fixed = tag == 0xc0 || tag == 0xc2 || tag == 0xc3 || (tag >= 0xca && tag <= 0xd8);
+    return fixed ? widths[tag - 0xc0] : -1;
+}
+
+/* No recursion: what is left to step over is counted. Each element takes a byte at least, so the
+ * count stays within the input. */
+struct bytes unpack_skip(struct unpacker *u)
+{
+    const uint8_t *start = u->at;
+    uint64_t left = 1;
+
+    while (left > 0 && !u->bad) {
+        uint8_t tag = u->at < u->end ? *u->at : 0xc1;
+        int width = width_of(tag);
+
+        left--;
+        if (width >= 0) {
+            u->at++;
+            unpack_be(u, 0);
+            if ((size_t)(u->end - u->at) < (size_t)width)
+                u->bad = true;
+            else
+                u->at += width;
+        } else if ((tag & 0xf0) == 0x80 || tag == 0xde || tag == 0xdf) {
+            left += 2 * (uint64_t)unpack_map(u);
+        } else if ((tag & 0xf0) == 0x90 || tag == 0xdc || tag == 0xdd) {
+            left += unpack_array(u);
+        } else if (tag >= 0xc7 && tag <= 0xc9) {
+            u->at++;
+            uint64_t len = unpack_be(u, 1u << (tag - 0xc7)) + 1;
+
+            if (u->bad || (size_t)(u->end - u->at) < len)
+                u->bad = true;
+            else
+                u->at += len;
+        } else {
+            unpack_bytes(u);
+        }
+    }
+    return u->bad ? (struct bytes){NULL, 0} : (struct bytes){start, (size_t)(u->at - start)};
+}

@@ -48,6 +48,13 @@ static inline struct unpacker unpacker_of(const void *at, size_t len)
     return (struct unpacker){at, len == 0 ? at : (const uint8_t *)at + len, false};
 }
 uint64_t unpack_uint(struct unpacker *u);
+int64_t unpack_int(struct unpacker *u);
+bool unpack_bool(struct unpacker *u);
 struct bytes unpack_bytes(struct unpacker *u); /* str or bin; borrowed */
+/* How many values, or pairs of them, follow. Never more than there are bytes left. */
+uint32_t unpack_array(struct unpacker *u);
+uint32_t unpack_map(struct unpacker *u);
+/* Steps over one value, whatever it is; returns its bytes, borrowed. */
+struct bytes unpack_skip(struct unpacker *u);
 
 #endif

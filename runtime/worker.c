@@ -284,6 +284,16 @@ static bool steal(struct worker *w)
     return false;
 }
 
+bool worker_run_any(struct worker *w)
+{
+    struct actor *a = queue_take(w);
+
+    if (a == NULL)
+        return steal(w);
+    actor_run(w, a);
+    return true;
+}
+
 /* A turn's worth of scheduled actors; what they schedule waits for the next turn. */
 static bool run_scheduled(struct worker *w)
 {

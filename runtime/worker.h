@@ -122,6 +122,9 @@ void worker_adopt(struct worker *w);
 bool runtime_stopping(void);
 /* Schedules a claimed or newly non-empty actor. w NULL: outside the workers. */
 void worker_schedule(struct worker *w, struct actor *a);
+/* Runs one scheduled actor, of any worker's queue, here. False: there was none. On a worker's own
+ * stack. */
+bool worker_run_any(struct worker *w);
 /* Runs post on that worker, soon. Any thread. */
 void worker_post(struct worker *w, struct post *post);
 

@@ -1,0 +1,401 @@
+/* The side that takes over: a thread that receives rounds, and makes them this process's. */
+#define LOG_MODULE "pg_doorman::app"
+#include "actors/upgrade_build.h"
+#include "actors/upgrade_internal.h"
+
+#include "actors/version.h"
+#include "runtime/freeze.h"
+#include "runtime/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { GREET_MS = 10000, STOP_US = 1000000 };
+
+/* A round that arrives. */
+struct arrival {
+    uint64_t round;
+    struct commit_page *page;
+    uint8_t *document;
+    size_t document_len;
+    int *fds;
+    size_t fd_count;
+    size_t fd_size;
+    struct state_document state;
+    bool complete; /* all of it is here and makes sense */
+};
+
+static _Atomic int link_fd = -1;
+static int watch_fd = -1; /* the end of the predecessor */
+static void (*took_over)(void);
+static bool took_over_told;
+static _Atomic bool busy;
+
+bool successor_wanted(void)
+{
+    const char *text = getenv(HANDOFF_ENVIRONMENT);
+
+    if (text == NULL || atomic_load(&link_fd) >= 0)
+        return atomic_load(&link_fd) >= 0;
+    char *end;
+    long fd = strtol(text, &end, 10);
+    if (*text != '\0' && *end == '\0' && fd > 2 && fcntl((int)fd, F_SETFD, FD_CLOEXEC) == 0)
+        atomic_store(&link_fd, (int)fd);
+    unsetenv(HANDOFF_ENVIRONMENT);
+    return atomic_load(&link_fd) >= 0;
+}
+
+int successor_link(void)
+{
+    return atomic_load(&link_fd);
+}
+
+bool successor_busy(void)
+{
+    return atomic_load(&busy);
+}
+
+/* --- the beginning --- */
+
+static void note_beginning(struct upgrade_status *status, void *context)
+{
+    const struct handoff_packet *ack = context;
+
+    status->generation = ack->n[2];
+    status->predecessor = (pid_t)ack->n[3];
+    snprintf(status->phase, sizeof status->phase, "waiting");
+}
+
+static int expect(struct handoff_packet *packet, enum handoff_kind kind, struct failure *why)
+{
+    switch (handoff_receive(link_fd, packet, GREET_MS, why)) {
+    case HANDOFF_TIMEOUT: return fail(why, "the old process does not answer");
+    case HANDOFF_GONE:
+    case HANDOFF_BAD: return -1;
+    case HANDOFF_GOT: break;
+    }
+    if (packet->kind == kind)
+        return 0;
+    handoff_close_fds(packet);
+    return fail(why, "the old process sends packet %d where %d is due", (int)packet->kind,
+                (int)kind);
+}
+
+int successor_greet(int *local_fd, struct failure *why)
+{
+    struct rlimit limit = {0};
+    struct handoff_packet packet;
+
+    *local_fd = -1;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    uint64_t hello[] = {HANDOFF_PROTOCOL, STATE_MAJOR, (uint64_t)getpid(), limit.rlim_cur};
+    watch_fd = process_watch(getppid());
+    if (watch_fd < 0)
+        return fail(why, "cannot watch the old process: %s", strerror(errno));
+    if (handoff_send(link_fd, HANDOFF_HELLO, hello, COUNT_OF(hello), bytes_of(DOORMAN_VERSION),
+                     NULL, 0, why) != 0 ||
+        expect(&packet, HANDOFF_HELLO_ACK, why) != 0)
+        return -1;
+    handoff_close_fds(&packet);
+    if (packet.text.len == STATEMENT_KEY_BYTES)
+        statement_hash_key_set(packet.text.at);
+    upgrade_status_change(note_beginning, &packet);
+    if (expect(&packet, HANDOFF_LISTENERS, why) != 0)
+        return -1;
+    for (unsigned i = 0; i < packet.fd_count; i++) {
+        /* The TCP one was inherited. */
+        if (i < HANDOFF_NUMBERS - 1 && packet.n[1 + i] == 1 && *local_fd < 0)
+            *local_fd = packet.fds[i];
+        else
+            close(packet.fds[i]);
+    }
+    atomic_store(&app.handing_over, true);
+    atomic_store(&busy, true);
+    return 0;
+}
+
+/* --- arrivals --- */
+
+static void arrival_free(struct arrival *a, bool close_fds)
+{
+    for (size_t i = 0; close_fds && i < a->fd_count; i++)
+        close(a->fds[i]);
+    free(a->fds);
+    state_read_free(&a->state);
+    if (a->document != NULL)
+        munmap(a->document, a->document_len);
+    commit_page_unmap(a->page);
+    *a = (struct arrival){0};
+}
+
+static int on_begin(struct arrival *a, struct handoff_packet *packet, struct failure *why)
+{
+    int result = -1;
+
+    arrival_free(a, true);
+    if (packet->fd_count != 2) {
+        fail(why, "a round came without its descriptors");
+        goto close_fds;
+    }
+    a->round = packet->n[0];
+    a->document_len = (size_t)packet->n[1];
+    a->page = commit_page_map(packet->fds[0], why);
+    if (a->page == NULL)
+        goto close_fds;
+    void *at = mmap(NULL, a->document_len, PROT_READ, MAP_PRIVATE | MAP_POPULATE, packet->fds[1],
+                    0);
+    if (at == MAP_FAILED) {
+        fail(why, "cannot map the state: %s", strerror(errno));
+        goto close_fds;
+    }
+    madvise(at, a->document_len, MADV_DONTDUMP);
+    a->document = at;
+    result = 0;
+
+close_fds:
+    handoff_close_fds(packet);
+    return result;
+}
+
+static int on_fds(struct arrival *a, struct handoff_packet *packet, struct failure *why)
+{
+    if (a->page == NULL || packet->n[0] != a->fd_count || packet->n[1] != packet->fd_count) {
+        handoff_close_fds(packet);
+        return fail(why, "descriptors came in disorder");
+    }
+    if (a->fd_count + packet->fd_count > a->fd_size) {
+        a->fd_size = MAX(a->fd_size * 2, a->fd_count + 4096);
+        a->fds = realloc(a->fds, a->fd_size * sizeof *a->fds);
+        INVARIANT(a->fds != NULL);
+    }
+    memcpy(a->fds + a->fd_count, packet->fds, packet->fd_count * sizeof *a->fds);
+    a->fd_count += packet->fd_count;
+    uint64_t have[] = {a->fd_count};
+    return handoff_send(link_fd, HANDOFF_FDS_OK, have, 1, (struct bytes){0}, NULL, 0, why);
+}
+
+static int on_end(struct arrival *a, const struct handoff_packet *packet, struct failure *why)
+{
+    if (a->page == NULL || packet->n[0] != a->fd_count)
+        return fail(why, "descriptors are missing");
+    upgrade_test_point("s-end", getppid());
+    if (state_read(&a->state, a->document, a->document_len, why) != 0)
+        return -1;
+    if (a->state.header.fds != a->fd_count)
+        return fail(why, "the state names other descriptors than came");
+    if (upgrade_build_check(&a->state, why) != 0)
+        return -1;
+    a->complete = true;
+    uint64_t counts[] = {a->state.session_count, a->state.backend_count};
+    if (!commit_go(a->page, COMMIT_OPEN, COMMIT_PREPARED))
+        return fail(why, "the old process has given up");
+    return handoff_send(link_fd, HANDOFF_PREPARED, counts, 2, (struct bytes){0}, NULL, 0, why);
+}
+
+/* --- taking over --- */
+
+static void tell_took_over(void)
+{
+    if (took_over_told)
+        return;
+    took_over_told = true;
+    took_over();
+}
+
+struct adoption {
+    struct arrival *arrival;
+    struct upgrade_built built;
+};
+
+static void adopt_here(struct worker *w, void *context)
+{
+    struct adoption *adoption = context;
+
+    upgrade_build(w, &adoption->arrival->state, adoption->arrival->fds, &adoption->built);
+}
+
+static void note_adoption(struct upgrade_status *status, void *context)
+{
+    const struct adoption *adoption = context;
+    uint64_t since_us = adoption->arrival->state.header.frozen_us;
+
+    status->rounds++;
+    status->sessions += adoption->built.sessions;
+    status->in_transaction += adoption->built.in_transaction;
+    status->waiters += adoption->built.waiters;
+    status->backends += adoption->built.backends;
+    status->longest_freeze_us = MAX(status->longest_freeze_us, clock_us() - since_us);
+    snprintf(status->phase, sizeof status->phase, "taking over");
+    snprintf(status->result, sizeof status->result, "running");
+}
+
+/* The word has made it ours. From here on nothing can fail but the whole process. */
+static int adopt(struct arrival *a, struct failure *why)
+{
+    struct adoption adoption = {.arrival = a};
+
+    if (!freeze_begin(STOP_US))
+        return fail(why, "the workers did not come to rest in time");
+    if (!commit_go(a->page, COMMIT_COMMITTED, COMMIT_ADOPTED)) {
+        freeze_end();
+        return fail(why, "the old process has taken the sessions back");
+    }
+    freeze_on(0, freeze_settle, NULL);
+    freeze_on(0, adopt_here, &adoption);
+    freeze_end();
+    upgrade_status_change(note_adoption, &adoption);
+    tell_took_over();
+    uint64_t now_us = clock_us();
+    uint64_t counts[] = {adoption.built.sessions, adoption.built.without_pool, now_us};
+    struct failure ignored;
+    if (handoff_send(link_fd, HANDOFF_COMMITTED, counts, 3, (struct bytes){0}, NULL, 0, &ignored) !=
+        0)
+        log_debug("upgrade: %s", ignored.text);
+    log_info("upgrade: took over %u clients (%u in transactions, %u waiting) and %u server "
+             "connections, %" PRIu64 " us after the old process stopped",
+             adoption.built.sessions, adoption.built.in_transaction, adoption.built.waiters,
+             adoption.built.backends, now_us - MIN(a->state.header.frozen_us, now_us));
+    arrival_free(a, false);
+    return 0;
+}
+
+/* --- ending --- */
+
+static void note_end(struct upgrade_status *status, void *context)
+{
+    const struct handoff_packet *bye = context;
+
+    snprintf(status->phase, sizeof status->phase, "serving");
+    snprintf(status->result, sizeof status->result, bye == NULL ? "adopted" : "ok");
+    if (bye == NULL)
+        return;
+    status->rounds = bye->n[5];
+    status->total_us = bye->n[6];
+    status->sessions_left = bye->n[7];
+    snprintf(status->left_reasons, sizeof status->left_reasons, "%.*s", (int)bye->text.len,
+             (const char *)bye->text.at);
+}
+
+/* The predecessor has gone, at whatever moment. What the word left to us is ours. */
+static void survive(struct arrival *a)
+{
+    struct failure why;
+
+    /* Its link may close a moment before it has ended as a whole. */
+    while (!process_ended(watch_fd, 1000))
+        log_warn("upgrade: the old process has closed its side and does not end");
+    if (a->complete && !commit_go(a->page, COMMIT_OPEN, COMMIT_COMMITTED))
+        commit_go(a->page, COMMIT_PREPARED, COMMIT_COMMITTED);
+    if (a->complete && adopt(a, &why) != 0)
+        log_error("upgrade: %s", why.text);
+    arrival_free(a, true);
+    if (!took_over_told)
+        log_warn("upgrade: the old process has died, this one serves");
+    tell_took_over();
+    upgrade_status_change(note_end, NULL);
+}
+
+static void finish(const struct handoff_packet *bye)
+{
+    upgrade_status_change(note_end, (void *)(uintptr_t)bye);
+    log_info("upgrade: the old process has ended, %" PRIu64 " clients were left behind", bye->n[7]);
+}
+
+/* 0: go on. 1: it is over. -1: with the reason. */
+static int handle(struct arrival *a, struct handoff_packet *packet, struct failure *why)
+{
+    switch (packet->kind) {
+    case HANDOFF_BEGIN: return on_begin(a, packet, why);
+    case HANDOFF_FDS: return on_fds(a, packet, why);
+    case HANDOFF_END: return on_end(a, packet, why);
+    case HANDOFF_COMMIT: return a->complete ? adopt(a, why) : 0;
+    case HANDOFF_CANCEL: upgrade_cancel(packet); break;
+    case HANDOFF_BYE: finish(packet); return 1;
+    case HANDOFF_ERROR:
+        return fail(why, "the old process: %.*s", (int)packet->text.len,
+                    (const char *)packet->text.at);
+    default: break;
+    }
+    handoff_close_fds(packet);
+    return 0;
+}
+
+/* Our refusal. The old process then ends us, or goes on without the round. */
+static void refuse(struct arrival *a, const char *reason)
+{
+    struct failure ignored;
+
+    log_error("upgrade: %s", reason);
+    arrival_free(a, true);
+    if (handoff_send(link_fd, HANDOFF_ERROR, NULL, 0, bytes_of(reason), NULL, 0, &ignored) != 0)
+        log_error("upgrade: %s", ignored.text);
+}
+
+static void *run(void *argument)
+{
+    struct arrival arrival = {0};
+    struct handoff_packet *packet = malloc(sizeof *packet);
+    struct failure why = {0};
+    int result = 0;
+
+    (void)argument;
+    INVARIANT(packet != NULL);
+    pthread_setname_np(pthread_self(), "upgrade-pg-door");
+    upgrade_test_point("s-ready", getppid());
+    if (handoff_send(link_fd, HANDOFF_READY, NULL, 0, (struct bytes){0}, NULL, 0, &why) != 0)
+        log_error("upgrade: %s", why.text);
+    while (result != 1) {
+        enum handoff_got got = handoff_receive(link_fd, packet, -1, &why);
+
+        result = got == HANDOFF_GOT ? handle(&arrival, packet, &why) : -1;
+        if (got == HANDOFF_GONE) {
+            survive(&arrival);
+            break;
+        }
+        if (result < 0)
+            refuse(&arrival, why.text);
+    }
+    arrival_free(&arrival, true);
+    free(packet);
+    close(atomic_exchange(&link_fd, -1));
+    close(watch_fd);
+    atomic_store(&busy, false);
+    return NULL;
+}
+
+int successor_start(void (*when_taken_over)(void), struct failure *why)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all;
+    sigset_t before;
+
+    took_over = when_taken_over;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    int error = pthread_create(&thread, &attributes, run, NULL);
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error == 0 ? 0
+                      : fail(why, "cannot start the thread of the upgrade: %s", strerror(error));
+}
+
+void successor_forward_cancel(uint32_t number, struct bytes secret)
+{
+    uint64_t n[] = {number};
+    int fd = atomic_load(&link_fd);
+    struct failure why;
+
+    if (fd >= 0 && handoff_send(fd, HANDOFF_CANCEL, n, 1, secret, NULL, 0, &why) != 0)
+        log_warn("a cancel request could not be passed on: %s", why.text);
+}

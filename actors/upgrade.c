@@ -1,0 +1,401 @@
+/* The side that gives away: one thread, from the request to the end of the process. */
+#define LOG_MODULE "pg_doorman::app"
+#include "actors/upgrade_internal.h"
+
+#include "actors/listener.h"
+#include "runtime/log.h"
+#include "runtime/notify.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum {
+    READY_MS = 10000, /* from the start of the new process to its word that it waits */
+    FREEZE_LIMIT_US = 1000000,
+    ROUND_PAUSE_MS = 10,      /* what could not move is looked at again */
+    ROUND_PAUSE_MAX_MS = 250, /* that much later each time, up to this */
+    BACKENDS_WAIT_US =
+        500000, /* for server connections between two states, when all clients went */
+};
+
+static _Atomic bool running;
+static _Atomic bool taken_over; /* by a successor */
+static _Atomic int child_pid;   /* that has not taken over; 0: none */
+static struct listener *listeners[2];
+
+struct upgrade {
+    struct upgrade_child child;
+    uint64_t generation; /* the successor's */
+    uint64_t started_us;
+    uint64_t deadline_us; /* for what remains, once the rest has moved */
+    uint64_t round;
+};
+
+void upgrade_listeners(struct listener *tcp, struct listener *local)
+{
+    listeners[0] = tcp;
+    listeners[1] = local;
+}
+
+static void hold_listeners(bool hold)
+{
+    atomic_store(&app.handing_over, hold);
+    for (size_t i = 0; i < COUNT_OF(listeners); i++) {
+        if (listeners[i] != NULL)
+            actor_tell_kind(NULL, actor_id_of(&listeners[i]->actor),
+                            hold ? MSG_LISTENER_HOLD : MSG_LISTENER_RESUME);
+    }
+}
+
+void upgrade_cancel(const struct handoff_packet *packet)
+{
+    actor_id session = cancel_find((uint32_t)packet->n[0]);
+
+    if (session != 0)
+        actor_tell(NULL, session, MESSAGE(SESSION_CANCEL, .secret = packet->text));
+}
+
+/* --- failing --- */
+
+static void say_refused(const char *reason)
+{
+    log_error("!!! CONFIGURATION VALIDATION FAILED !!!");
+    log_error("%s", reason);
+    log_error("BINARY UPGRADE ABORTED - SHUTDOWN CANCELLED");
+    log_error("FIX THE CONFIGURATION BEFORE ATTEMPTING BINARY UPGRADE AGAIN");
+    log_error("THE SERVER WILL CONTINUE RUNNING WITH THE CURRENT BINARY");
+}
+
+static void tell_manager(const char *state)
+{
+    struct failure why;
+
+    if (notify_wanted() && notify_send(state, &why) != 0)
+        log_warn("sd_notify failed: %s", why.text);
+}
+
+/* Nothing has happened but that time has passed. */
+static void take_back(struct upgrade *u, const char *result, const char *reason)
+{
+    char text[640];
+
+    atomic_store(&child_pid, 0);
+    upgrade_kill(&u->child);
+    hold_listeners(false);
+    upgrade_failed(result, reason);
+    upgrade_reserve();
+    snprintf(text, sizeof text, "READY=1\nSTATUS=upgrade failed: %s", reason);
+    tell_manager(text);
+    log_error("upgrade failed, nothing has changed: %s", reason);
+}
+
+/* --- beginning --- */
+
+/* Its hello, or what became of it. */
+static int await_hello(struct upgrade *u, struct failure *why)
+{
+    struct handoff_packet packet;
+
+    switch (handoff_receive(u->child.link, &packet, READY_MS, why)) {
+    case HANDOFF_TIMEOUT:
+        return fail(why, "New process did not signal readiness within %ds (timeout or early exit)",
+                    READY_MS / 1000);
+    case HANDOFF_GONE: return fail(why, "New process exited before readiness");
+    case HANDOFF_BAD: return -1;
+    case HANDOFF_GOT: break;
+    }
+    handoff_close_fds(&packet);
+    if (packet.kind != HANDOFF_HELLO || packet.n[0] != HANDOFF_PROTOCOL)
+        return fail(why, "the new process speaks another version of the handoff");
+    /* It reads its own version of the schema and those before it. */
+    if (packet.n[1] < STATE_MAJOR)
+        return fail(why,
+                    "the new process reads version %" PRIu64 " of the state, this one writes %d",
+                    packet.n[1], STATE_MAJOR);
+    if (packet.n[2] != (uint64_t)u->child.pid)
+        return fail(why, "somebody else answers for the new process");
+    return 0;
+}
+
+static int greet(struct upgrade *u, struct failure *why)
+{
+    uint64_t ack[] = {HANDOFF_PROTOCOL, STATE_MAJOR, u->generation, (uint64_t)getpid()};
+    uint64_t kinds[HANDOFF_NUMBERS] = {0};
+    int fds[COUNT_OF(listeners)];
+    unsigned count = 0;
+
+    if (await_hello(u, why) != 0)
+        return -1;
+    for (size_t i = 0; i < COUNT_OF(listeners); i++) {
+        if (listeners[i] == NULL)
+            continue;
+        kinds[1 + count] = i;
+        fds[count++] = listeners[i]->fd;
+    }
+    kinds[0] = count;
+    uint8_t key[STATEMENT_KEY_BYTES];
+    statement_hash_key_get(key);
+    if (handoff_send(u->child.link, HANDOFF_HELLO_ACK, ack, COUNT_OF(ack),
+                     (struct bytes){key, sizeof key}, NULL, 0, why) != 0)
+        return -1;
+    return handoff_send(u->child.link, HANDOFF_LISTENERS, kinds, 1 + count, (struct bytes){0}, fds,
+                        count, why);
+}
+
+static int await_ready(struct upgrade *u, struct failure *why)
+{
+    struct handoff_packet packet;
+
+    for (;;) {
+        switch (handoff_receive(u->child.link, &packet, READY_MS, why)) {
+        case HANDOFF_TIMEOUT:
+            return fail(why,
+                        "New process did not signal readiness within %ds (timeout or early exit)",
+                        READY_MS / 1000);
+        case HANDOFF_GONE: return fail(why, "New process exited before readiness");
+        case HANDOFF_BAD: return -1;
+        case HANDOFF_GOT: break;
+        }
+        handoff_close_fds(&packet);
+        if (packet.kind == HANDOFF_READY)
+            return 0;
+        if (packet.kind == HANDOFF_ERROR)
+            return fail(why, "the new process: %.*s", (int)packet.text.len,
+                        (const char *)packet.text.at);
+    }
+}
+
+static void note_child(struct upgrade_status *status, void *context)
+{
+    const struct upgrade *u = context;
+    uint64_t generation = status->generation;
+
+    *status = (struct upgrade_status){
+        .generation = generation, .predecessor = status->predecessor, .successor = u->child.pid};
+    snprintf(status->result, sizeof status->result, "running");
+}
+
+static int prepare(struct upgrade *u, struct failure *why)
+{
+    upgrade_phase("validating");
+    if (upgrade_validate(why) != 0) {
+        say_refused(why->text);
+        return -1;
+    }
+    upgrade_phase("starting");
+    if (upgrade_spawn(&u->child, listeners[0]->fd, why) != 0)
+        return -1;
+    atomic_store(&child_pid, u->child.pid);
+    upgrade_status_change(note_child, u);
+    upgrade_phase("starting");
+    if (greet(u, why) != 0 || await_ready(u, why) != 0)
+        return -1;
+    log_info("New process signaled readiness");
+    return 0;
+}
+
+/* --- moving --- */
+
+/* The first round, with which everything stands or falls. */
+static int commit(struct upgrade *u, struct failure *why)
+{
+    upgrade_phase("freezing");
+    hold_listeners(true);
+    upgrade_test_point("freeze", u->child.pid);
+    u->round = 1;
+    enum round_result result = upgrade_round(&u->child, u->generation, u->round, FREEZE_LIMIT_US,
+                                             why);
+    if (result == ROUND_MOVED)
+        return 0;
+    take_back(u,
+              result == ROUND_RECLAIMED ? "reclaimed"
+              : result == ROUND_LOST    ? "lost"
+                                        : "aborted",
+              why->text);
+    return -1;
+}
+
+static void close_listeners(void)
+{
+    for (size_t i = 0; i < COUNT_OF(listeners); i++) {
+        if (listeners[i] == NULL)
+            continue;
+        listener_abandon(listeners[i]);
+    }
+}
+
+static void say_moved(const struct upgrade_status *s)
+{
+    log_info("upgrade: moved %" PRIu64 " clients (%" PRIu64 " in transactions, %" PRIu64
+             " waiting), %" PRIu64 " server connections (frozen %" PRIu64 " ms); %" PRIu64
+             " clients stay for now%s%s",
+             s->sessions, s->in_transaction, s->waiters, s->backends, s->longest_freeze_us / 1000,
+             s->sessions_left, s->left_reasons[0] == '\0' ? "" : ": ", s->left_reasons);
+}
+
+static void hand_over_service(struct upgrade *u)
+{
+    struct upgrade_status status;
+    struct failure why;
+
+    atomic_store(&child_pid, 0);
+    atomic_store(&taken_over, true);
+    close_listeners();
+    upgrade_phase("draining");
+    if (notify_main_pid(u->child.pid, &why) != 0)
+        log_warn("sd_notify MAINPID failed: %s", why.text);
+    upgrade_status_get(&status);
+    say_moved(&status);
+    log_info("Foreground binary upgrade complete, listener released");
+}
+
+static uint32_t remaining(void)
+{
+    return atomic_load(&app.clients);
+}
+
+/* What comes from the successor meanwhile. False: it has gone. */
+static bool listen_a_while(struct upgrade *u, int timeout_ms)
+{
+    struct handoff_packet packet;
+    struct failure why;
+
+    switch (handoff_receive(u->child.link, &packet, timeout_ms, &why)) {
+    case HANDOFF_GOT:
+        handoff_close_fds(&packet);
+        if (packet.kind == HANDOFF_CANCEL)
+            upgrade_cancel(&packet);
+        return true;
+    case HANDOFF_TIMEOUT: return true;
+    case HANDOFF_GONE:
+    case HANDOFF_BAD: break;
+    }
+    log_error("upgrade: the new process has gone: %s", why.text);
+    return false;
+}
+
+/* Round after round, for whoever could not move before; till nobody is left, or the time is. */
+static void move_the_rest(struct upgrade *u)
+{
+    uint64_t emptied_us = 0;
+    int pause_ms = ROUND_PAUSE_MS;
+    struct failure why;
+
+    for (;;) {
+        struct upgrade_status status;
+
+        upgrade_status_get(&status);
+        uint64_t now_us = clock_us();
+        if (remaining() == 0 && emptied_us == 0)
+            emptied_us = now_us;
+        if (remaining() == 0 &&
+            (status.backends_left == 0 || now_us > emptied_us + BACKENDS_WAIT_US))
+            return;
+        if (now_us >= u->deadline_us) {
+            log_error(
+                "Graceful shutdown timed out. %u clients remain (%u in transactions), closing "
+                "forcibly: %s",
+                remaining(), atomic_load(&app.in_transaction), status.left_reasons);
+            return;
+        }
+        if (!listen_a_while(u, pause_ms))
+            return;
+        enum round_result result = upgrade_round(&u->child, u->generation, ++u->round,
+                                                 FREEZE_LIMIT_US, &why);
+        if (result == ROUND_FAILED)
+            log_warn("upgrade: round %" PRIu64 " failed, another follows: %s", u->round, why.text);
+        if (result == ROUND_LOST || result == ROUND_RECLAIMED)
+            return;
+        pause_ms = result == ROUND_MOVED ? ROUND_PAUSE_MS
+                                         : MIN(pause_ms * 2, (int)ROUND_PAUSE_MAX_MS);
+    }
+}
+
+static void end(struct upgrade *u)
+{
+    struct upgrade_status s;
+    struct failure why;
+
+    upgrade_status_get(&s);
+    uint64_t bye[] = {s.sessions,          s.waiters, s.in_transaction,           s.backends,
+                      s.longest_freeze_us, s.rounds,  clock_us() - u->started_us, remaining()};
+    if (handoff_send(u->child.link, HANDOFF_BYE, bye, COUNT_OF(bye), bytes_of(s.left_reasons), NULL,
+                     0, &why) != 0)
+        log_debug("upgrade: %s", why.text);
+    log_info("upgrade: done in %" PRIu64 " ms: %" PRIu64 " clients and %" PRIu64
+             " server connections moved in %" PRIu64 " rounds, longest freeze %" PRIu64
+             " ms, %u clients left behind",
+             (clock_us() - u->started_us) / 1000, s.sessions, s.backends, s.rounds,
+             s.longest_freeze_us / 1000, remaining());
+    runtime_stop();
+}
+
+static void *run(void *argument)
+{
+    struct upgrade u = {.started_us = clock_us(),
+                        .child = {.pid = -1, .watch = -1, .link = -1, .ready_fd = -1}};
+    struct upgrade_status status;
+    struct failure why = {0};
+
+    (void)argument;
+    pthread_setname_np(pthread_self(), "upgrade-pg-door");
+    upgrade_reserve_use();
+    upgrade_status_get(&status);
+    u.generation = status.generation + 1;
+    tell_manager("RELOADING=1");
+    if (prepare(&u, &why) != 0)
+        take_back(&u, "aborted", why.text);
+    else if (commit(&u, &why) == 0) {
+        struct config *config = app_config();
+
+        u.deadline_us = clock_us() + config->general.shutdown_timeout * 1000;
+        config_unref(config);
+        hand_over_service(&u);
+        move_the_rest(&u);
+        end(&u);
+        return NULL;
+    }
+    atomic_store(&running, false);
+    return NULL;
+}
+
+void upgrade_start(struct worker *w, const char *why)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all;
+    sigset_t before;
+
+    (void)w;
+    if (listeners[0] == NULL || atomic_load(&app.draining)) {
+        log_warn("%s: no upgrade while the process ends", why);
+        return;
+    }
+    if (atomic_exchange(&running, true) || successor_busy()) {
+        log_warn("%s: upgrade already in progress", why);
+        return;
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    int error = pthread_create(&thread, &attributes, run, NULL);
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error == 0)
+        return;
+    log_error("%s: the upgrade cannot be started: %s", why, strerror(error));
+    atomic_store(&running, false);
+}
+
+bool upgrade_finish(void)
+{
+    int pid = atomic_exchange(&child_pid, 0);
+
+    if (pid > 0)
+        kill(pid, SIGKILL);
+    return atomic_load(&taken_over);
+}

@@ -1,0 +1,99 @@
+/* upgrade.h: the program is replaced while it runs, and its sessions go along.
+ *
+ * docs/upgrade.md tells the whole story. The process that gives away runs upgrade_run() on a thread
+ * of its own; the one that takes over a successor's thread. Until the commit word says so
+ * (actors/handoff.h) everything is the first one's, and it can go on as if nothing had been.
+ */
+#ifndef ACTORS_UPGRADE_H
+#define ACTORS_UPGRADE_H
+
+#include "actors/upgrade_load.h"
+
+#include <sys/types.h>
+
+struct listener;
+
+/* --- for main --- */
+/* What an upgrade has to know of this process; argv lives on. Once, before any thread. */
+void upgrade_know(char **argv, const char *config_path, bool daemonized);
+/* The sockets on which clients arrive, NULL for one that there is not. */
+void upgrade_listeners(struct listener *tcp, struct listener *local);
+/* A few descriptors are kept back, so that a full table does not stand in the way. */
+void upgrade_reserve(void);
+/* At the end of the process, whatever its reason: a successor that has not taken over ends too.
+ * True: one has, and what belongs to the service (socket file, PID file) is its. */
+bool upgrade_finish(void);
+
+/* --- for the daemon --- */
+/* Begins one, unless one is under way already (said in the log). */
+void upgrade_start(struct worker *w, const char *why);
+
+/* --- what SHOW UPGRADE tells --- */
+struct upgrade_status {
+    char phase[24];
+    uint64_t generation;
+    uint64_t rounds;
+    uint64_t sessions;       /* moved */
+    uint64_t in_transaction; /* of them, together with their backend */
+    uint64_t waiters;        /* of them, with their places */
+    uint64_t backends;       /* moved */
+    uint64_t sessions_left;
+    uint64_t backends_left;
+    char left_reasons[256];
+    uint64_t longest_freeze_us;
+    uint64_t total_us; /* from the request to the end */
+    pid_t predecessor;
+    pid_t successor;
+    char result[16]; /* of the last one: ok, aborted, reclaimed, adopted; or none */
+    char error[512];
+};
+void upgrade_status_get(struct upgrade_status *out);
+/* Runs change() with the lock held. */
+void upgrade_status_change(void (*change)(struct upgrade_status *status, void *context),
+                           void *context);
+void upgrade_phase(const char *phase);
+void upgrade_failed(const char *result, const char *error);
+
+/* --- upgrade_spawn.c --- */
+struct upgrade_child {
+    pid_t pid;
+    int watch;    /* its end */
+    int link;     /* actors/handoff.h */
+    int ready_fd; /* the old way to say that it is ready; nobody depends on it */
+};
+/* Runs the program on disk with -t on the configuration: 0, or -1 with what it said. */
+MUST_CHECK int upgrade_validate(struct failure *why);
+MUST_CHECK int upgrade_spawn(struct upgrade_child *child, int listener_fd, struct failure *why);
+/* It ends now, and its remains are collected. */
+void upgrade_kill(struct upgrade_child *child);
+void upgrade_child_close(struct upgrade_child *child);
+
+/* --- upgrade_round.c --- */
+enum round_result {
+    ROUND_NOTHING,   /* nothing can move at this moment; nothing has changed */
+    ROUND_MOVED,     /* the successor's now */
+    ROUND_FAILED,    /* nothing has changed */
+    ROUND_RECLAIMED, /* the successor died before it touched anything; nothing has changed */
+    ROUND_LOST,      /* the successor died with it */
+};
+/* One freeze: all that can move does, or nothing. `first`: also the listeners, and a failure is
+ * the end of the upgrade. */
+enum round_result upgrade_round(const struct upgrade_child *child, uint64_t generation,
+                                uint64_t round, uint64_t limit_us, struct failure *why);
+
+/* --- successor.c --- */
+/* Are we one? Reads the environment, once, before descriptors are cleaned up; then the link. */
+bool successor_wanted(void);
+int successor_link(void);
+/* Says hello and takes the listeners. Blocking, before there are workers. 0, or -1. *local_fd: the
+ * Unix socket's, or -1. */
+MUST_CHECK int successor_greet(int *local_fd, struct failure *why);
+/* The rest, on a thread: to be called when all is ready but for clients. took_over() runs on it
+ * once, when sessions are this process's, or their old process has died. */
+MUST_CHECK int successor_start(void (*took_over)(void), struct failure *why);
+/* The one before still has something to hand over. */
+bool successor_busy(void);
+/* A cancel request for a session that the predecessor may still have. */
+void successor_forward_cancel(uint32_t number, struct bytes secret);
+
+#endif

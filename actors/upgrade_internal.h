@@ -1,0 +1,26 @@
+/* upgrade_internal.h: what the files of the upgrade share. */
+#ifndef ACTORS_UPGRADE_INTERNAL_H
+#define ACTORS_UPGRADE_INTERNAL_H
+
+#include "actors/handoff.h"
+#include "actors/upgrade.h"
+
+struct upgrade_self {
+    char **argv;
+    char *program; /* absolute */
+    const char *config_path;
+    bool daemonized;
+};
+extern struct upgrade_self upgrade_self;
+
+/* Lets go of the descriptors that upgrade_reserve() keeps back. */
+void upgrade_reserve_use(void);
+/* A connection that both may know: the session here is told, if there is one. */
+void upgrade_cancel(const struct handoff_packet *packet);
+
+/* For tests of what happens when a process dies or stands still at this very moment, as the
+ * environment variable PG_DOORMAN_UPGRADE_FAULT says: "point:action". `other`: 0 if there is none.
+ */
+void upgrade_test_point(const char *point, pid_t other);
+
+#endif

@@ -1,0 +1,55 @@
+/* What is another process's now is forgotten here. Its descriptors are closed, which its peers do
+ * not see; nothing is sent, nothing is shut down. */
+#include "actors/upgrade_load.h"
+
+static void leave_session(struct worker *w, struct session *s)
+{
+    conn_abandon(w, &s->conn);
+    if (s->in != NULL)
+        session_consume(w, s, session_input_len(s));
+    if (s->phase == SESSION_BOUND)
+        atomic_fetch_sub_explicit(&app.in_transaction, 1, memory_order_relaxed);
+    cancel_forget((uint32_t)s->number, actor_id_of(&s->actor));
+    s->backend = NULL;
+    s->client = CLIENT_CLOSED;
+    s->phase = SESSION_CLOSED;
+    s->flags &= (uint16_t) ~(SESSION_ASKED | SESSION_LOGGED_IN);
+    /* Its own hands give back the rest. */
+    actor_tell_kind(w, actor_id_of(&s->actor), MSG_SESSION_MOVED);
+}
+
+static void leave_waiters(struct upgrade_load *load, struct pool *p)
+{
+    for (uint64_t at = p->waiters_head; at != p->waiters_tail; at++) {
+        struct waiter *waiter = &p->waiters[at & (p->waiters_size - 1)];
+        const struct actor *a = actor_find(waiter->session);
+
+        if (a == NULL || a->index >= load->record_size || load->record_of[a->index] == 0)
+            continue;
+        waiter->session = 0;
+        p->waiting--;
+    }
+}
+
+static void leave_backend(struct worker *w, struct pool *p, struct backend *b)
+{
+    conn_abandon(w, &b->conn);
+    pool_forget_backend(w, p, b);
+}
+
+void upgrade_load_leave(struct worker *w, struct upgrade_load *load)
+{
+    for (size_t i = 0; i < load->pool_count; i++) {
+        struct pool_shared *shared = load->pools[i]->shared;
+
+        leave_waiters(load, load->pools[i]);
+        shared->handed_over = pool_counters_sum(shared);
+    }
+    for (size_t i = 0; i < load->session_count; i++)
+        leave_session(w, load->sessions[i]);
+    for (size_t i = 0; i < load->backend_count; i++) {
+        struct backend *b = load->backends[i];
+
+        leave_backend(w, pool_of(actor_find(b->pool)), b);
+    }
+}
