@@ -44,6 +44,8 @@ void session_told(struct worker *w, struct session *s, const char *reason)
     drop_input(w, s);
     log_debug(SESSION_LOG(s) "ending: %s", SESSION_ID(s), reason);
     actor_alarm(w, actor_id_of(&s->actor), w->now_us + LINGER_US, ++s->alarm);
+    if (!conn_sent_all(&s->conn))
+        conn_want_sent(w, &s->conn); /* to end it then */
     leave(w, s);
 }
 

@@ -294,8 +294,7 @@ static void forward_batch(struct worker *w, struct session *s)
     s->flags &= (uint16_t)~SESSION_BATCH;
     if (ledger_empty(l)) {
         s->query_us = w->now_us;
-        /* What was sent since the last Sync is part of the same transaction. */
-        s->backend->visible &= s->backend->needs_sync;
+        s->backend->visible = false;
     }
     s->backend->skipped = NULL;
     while (s->in != NULL && s->phase == SESSION_BOUND) {
@@ -391,6 +390,20 @@ static bool answer_bound(struct worker *w, struct session *s)
     return false;
 }
 
+/* Nobody can go on from there. What came before it has replies on their way, which come first. */
+static void end_at(struct worker *w, struct session *s, enum scan found, uint8_t type)
+{
+    if (s->phase == SESSION_BOUND && ledger_ends_ready(&s->backend->ledger) &&
+        (s->flags & SESSION_COPY_IN) == 0)
+        return;
+    if (found == SCAN_BROKEN)
+        session_fatal(w, s, "08P01", "invalid message length", false);
+    else if (found == SCAN_UNKNOWN)
+        unknown_type(w, s, type);
+    else
+        session_out_of_memory(w, s);
+}
+
 void session_on_client_input(struct worker *w, struct session *s)
 {
     uint8_t type = 0;
@@ -409,15 +422,16 @@ void session_on_client_input(struct worker *w, struct session *s)
                 return;
             continue;
         }
-        switch (scan_batch(s, &type)) {
+        enum scan found = scan_batch(s, &type);
+        switch (found) {
         case SCAN_MORE: return;
         case SCAN_TERMINATE:
             s->terminated = true;
             session_close(w, s, NULL);
             return;
-        case SCAN_BROKEN: session_fatal(w, s, "08P01", "invalid message length", false); return;
-        case SCAN_UNKNOWN: unknown_type(w, s, type); return;
-        case SCAN_TOO_LARGE: session_out_of_memory(w, s); return;
+        case SCAN_BROKEN:
+        case SCAN_UNKNOWN:
+        case SCAN_TOO_LARGE: end_at(w, s, found, type); return;
         case SCAN_READY: break;
         }
         if (s->phase == SESSION_IDLE) {
