@@ -476,6 +476,9 @@ def add_deeds(graph, programs):
               programs["main"])
     graph.run("soak", "$python tests/soak/soak.py --builddir $builddir", "SOAK",
               programs["main"])
+    differential = "$python tests/differential/differential.py --program $builddir/pg_doorman"
+    graph.run("differential", differential + " --engines io_uring,epoll --scripts 250",
+              "DIFFERENTIAL", programs["main"])
     graph.run("bench", "$python tests/bench/bench.py", "BENCH",
               programs["main"] + programs["bench"])
     graph.run("check-format", "$python tests/tools/check_format.py --clang-format $clang_format",

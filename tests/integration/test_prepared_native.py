@@ -581,24 +581,6 @@ def test_lost_statement_is_healed_unnoticed(doorman, lead):
                 assert wire.status(client.query("COMMIT")) == "I"
 
 
-def test_lost_statement_behind_work_that_was_told_of_is_an_error(doorman, table):
-    """Healed, it would commit the second half of a transaction alone."""
-    pooler = doorman(pool_size=1)
-    name = table("a int")
-    with pooler.client() as client:
-        client.send(parse("s", "INSERT INTO %s VALUES (2)" % name), sync())
-        client.until_ready()
-        client.send(extended("INSERT INTO %s VALUES (1)" % name), flush())
-        client.until("C")
-        client.send(extended("DO $$ BEGIN EXECUTE 'DEALLOCATE ' || 'ALL'; END $$"), flush())
-        client.until("C")
-        client.send(run("s"), sync())
-        assert wire.sqlstates(client.until_ready()) == ["26000"]
-        assert client.rows("SELECT a FROM " + name) == []
-        client.send(run("s"), sync())
-        assert wire.essence(client.until_ready()) == "2CZ"
-
-
 @pytest.mark.parametrize("sql", ["DISCARD ALL", "DEALLOCATE ALL"])
 @pytest.mark.parametrize("protocol", ["simple", "extended"])
 def test_everything_discarded_ahead_of_a_known_parse_in_one_write(doorman, sql, protocol):

@@ -1,0 +1,194 @@
+"""What a generated script must not do, because its reply differs on purpose.
+
+These are entries of docs/differences.md: duplicate-statement, unnamed-statement, skipped-parse,
+unchecked-parse, discard-statements and session-state. None of them holds in session mode, few do
+within a transaction. The rules follow a script while it is played directly: what exists on
+PostgreSQL's side is known from the replies.
+"""
+
+import re
+
+UNSURE = object()  # a statement that one side may have and the other not
+PREPARES = re.compile(r"^PREPARE (q_\w+)[^;]*$")
+EXECUTES = re.compile(r"^EXECUTE (q_(\w)_\w+)")
+FORGETS = re.compile(r"(?i)^(discard all|deallocate all)")
+
+
+def must_wait(messages):
+    """What is sent behind it counts on statements that it takes away."""
+    return any(m.name == "Query" and FORGETS.match(m.args[0]) for m in messages)
+
+
+class Rules:
+    """For one client."""
+
+    def __init__(self, client, kind, tracker):
+        self.client = client
+        self.kind = kind        # of the pool
+        self.tracker = tracker  # of the direct connection
+        self.remapped = {}      # by statement name, what the pooler stands for: a Parse, UNSURE
+        self.touched = set()    # names whose fate an unsettled segment decides
+        self.unsettled = []     # messages since all was answered
+        self.prepared = []      # names of SQL's PREPARE in this transaction
+        self.copies = False     # a COPY may be in what is unsettled
+
+    @property
+    def in_transaction(self):
+        return self.tracker.status == "T" and self.tracker.synced
+
+    def same(self, name, touched):
+        """Do both sides mean the same by this name, or nothing at all?"""
+        native = self.tracker.statements.get(name)
+        if name in touched or (self.kind == "plain" and name == "" and native is None):
+            return False  # in a plain pool another client's unnamed statement may be there
+        return native is self.remapped.get(name)
+
+    def allow(self, messages):
+        """May the client go on with these?"""
+        if not self.allow_portals(messages):
+            return False
+        if self.kind == "session":
+            return True
+        touched, here, closed = set(self.touched), set(), set()
+        copies = self.copies
+        may_fail = self.tracker.status == "E" or self.touched
+        for message in messages:
+            if message.name == "Parse" and may_fail:
+                return False
+            if message.name in ("Sync", "Query"):
+                may_fail = may_fail or self.tracker.status != "I" or "EGIN" in str(messages).upper() \
+                    or "START" in str(messages) + str(self.tracker.statements.values())
+            if copies and (message.name in ("Parse", "Bind") or message.args[:1] == ("S",)):
+                return False
+            copies = copies or (message.name == "Bind" and self.is_copy(message, messages))
+            if not self.allow_one(message, touched, here, closed):
+                return False
+            if message.name in ("Sync", "Query"):
+                touched |= here | closed
+                here.clear()
+                closed.clear()
+        return True
+
+    def allow_portals(self, messages):
+        """A Query that fails in a transaction leaves the unnamed portal behind, with a text whose
+        memory is free. To execute or describe that may even end PostgreSQL."""
+        left = self.tracker.status == "E" or not self.tracker.settled()
+        bound = False
+        for message in messages:
+            if message.name in ("Sync", "Query"):
+                left = left or self.tracker.status != "I" or "BEGIN" in str(messages).upper() or \
+                    "START" in str(messages) + str(self.tracker.statements.values())
+                bound = False
+            elif message.name == "Bind" and message.args[0] == "":
+                bound = True
+            elif left and not bound and uses_unnamed_portal(message):
+                return False
+        return True
+
+    def is_copy(self, message, messages):
+        """May a COPY FROM STDIN begin? Then the server reads what follows as part of it, and what
+        a pooler does not send, or sends by itself, shows."""
+        parses = [m for m in messages if m.name == "Parse"] + list(self.tracker.statements.values())
+        return any(m.args[0] == message.args[1] and "FROM STDIN" in m.args[1] for m in parses)
+
+    def allow_one(self, message, touched, here, closed):
+        name, args = message.name, message.args
+        if name == "Query":
+            return self.allow_query(args[0], touched)
+        if name == "Parse":
+            free = args[0] in closed or (args[0] not in touched and
+                                         args[0] not in self.tracker.statements)
+            if args[0] != "" and (args[0] in here or not free):
+                return False
+            here.add(args[0])
+            closed.discard(args[0])
+        elif name == "Bind" or (name == "Describe" and args[0] == "S"):
+            if args[1] in here:
+                return True
+            if args[1] in closed:
+                return not (self.kind == "plain" and args[1] == "")
+            return self.same(args[1], touched)
+        elif name == "Close" and args[0] == "S":
+            if args[1] in touched:
+                return False
+            here.discard(args[1])
+            closed.add(args[1])
+        return True
+
+    def allow_query(self, sql, touched):
+        touched.add("")
+        if FORGETS.match(sql):
+            touched.update(self.tracker.statements)
+        if PREPARES.match(sql):
+            return self.in_transaction
+        found = EXECUTES.match(sql)
+        return found is None or found.group(2) != self.client or found.group(1) in self.prepared
+
+    def played(self, messages):
+        """They were sent; the tracker has seen the replies that came."""
+        self.unsettled += messages
+        for message in messages:
+            if message.name == "Query" and PREPARES.match(message.args[0]):
+                self.prepared.append(PREPARES.match(message.args[0]).group(1))
+        if not self.tracker.settled() or self.tracker.current is not None:
+            self.touched.update(n for m in messages for n in names_in(m))
+            self.copies = any("FROM STDIN" in str(m) for m in self.unsettled)
+            return
+        self.copies = self.tracker.copying
+        native = self.tracker.statements
+        for message in self.unsettled:
+            self.settle(message, native)
+        self.unsettled = []
+        self.tracker.answered.clear()
+        self.touched.clear()
+        if self.tracker.status == "I" and self.tracker.synced:
+            self.prepared = []
+            if self.kind == "plain":
+                self.remapped = {}
+
+    def settle(self, message, native):
+        for name in names_in(message):
+            if message.name == "Parse":
+                self.remapped[name] = message if native.get(name) is message else UNSURE
+            elif message.name == "Close":
+                if any(m is message for m in self.tracker.answered):
+                    self.remapped.pop(name, None)
+                else:
+                    self.remapped[name] = UNSURE
+            elif name in self.remapped:
+                self.remapped[name] = UNSURE
+        if message.name == "Query" and FORGETS.match(message.args[0]):
+            for name in set(native) | set(self.remapped):
+                self.remapped[name] = UNSURE
+
+
+def uses_unnamed_portal(message):
+    return message.name == "Execute" and message.args[0] == "" or \
+        message.name == "Describe" and message.args == ("P", "")
+
+
+def names_in(message):
+    """Statement names whose meaning a message changes."""
+    if message.name == "Parse":
+        return [message.args[0]]
+    if message.name == "Close" and message.args[0] == "S":
+        return [message.args[1]]
+    return [""] if message.name == "Query" else []
+
+
+def permitted(script, kind, direct):
+    """Does a script keep to the rules? Plays it directly."""
+    direct.begin(script.unsettled)
+    rules, good = {}, True
+    for step in script.steps:
+        tracker = direct.tracker(step.client)
+        one = rules.setdefault(step.client, Rules(step.client, kind, tracker))
+        good = good and (not step.messages or one.allow(step.messages))
+        if not good:
+            break
+        direct.step(step)
+        one.played(list(step.messages))
+    for step in direct.endings():
+        direct.step(step)
+    direct.finish()
+    return good
