@@ -45,7 +45,7 @@ static void on_fatal(struct client *c, const struct error_fields *e)
     uint64_t asked_us = want != NULL ? want->asked_us : c->login_us;
     /* In a login it has other words, which others have too. */
     bool timeout = memmem(e->message.at, e->message.len, "query_wait_timeout", 18) != NULL ||
-                   (c->phase == CLIENT_LOGIN && !clients_had_trouble());
+                   (c->phase == CLIENT_LOGIN && !clients_had_trouble() && plan.cap == 0);
 
     sim_note("client %u is told %.*s: %.*s", c->number, (int)e->sqlstate.len,
              (const char *)e->sqlstate.at, (int)e->message.len, (const char *)e->message.at);
@@ -54,6 +54,9 @@ static void on_fatal(struct client *c, const struct error_fields *e)
         sim_fail("client %u waited for %llu us only, and is told of a timeout", c->number,
                  (unsigned long long)(sim_now_us() - asked_us));
     if (timeout)
+        return;
+    bool capped = memmem(e->message.at, e->message.len, "all server connections", 22) != NULL;
+    if (plan.cap > 0 && (capped || c->phase == CLIENT_LOGIN))
         return;
     static const char *const in_trouble[] = {"08006", "57P01", "53300", "53000", "58006",
                                              "3D000", "08P01", "28000", "57P03"};

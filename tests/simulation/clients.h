@@ -24,7 +24,18 @@ struct plan {
     unsigned admin_pm;  /* per mille: of beats, in which the operator does something */
     unsigned users;
     unsigned pool_size;
+    unsigned pool_size_most; /* that was ever in force */
     unsigned min_pool_size;
+    unsigned cap; /* max_db_connections; 0: none */
+    unsigned reserve;
+    unsigned reserve_wait_ms;
+    unsigned young_ms; /* min_connection_lifetime */
+    unsigned lifetime_ms;
+    unsigned idle_ms;
+    unsigned check_ms; /* server_idle_check_timeout */
+    unsigned retain_ms;
+    bool round_robin;
+    bool local; /* servers at a Unix socket */
 };
 extern struct plan plan;
 

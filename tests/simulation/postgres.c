@@ -91,8 +91,13 @@ static void check_limits(const struct pg_conn *c)
 {
     unsigned held = pg_held(c->database, c->user);
 
-    if (held > plan.pool_size)
-        sim_fail("%u connections for %s@%s, of %u", held, c->user, c->database, plan.pool_size);
+    unsigned all = pg_held(c->database, NULL);
+
+    if (held > plan.pool_size_most)
+        sim_fail("%u connections for %s@%s, of %u", held, c->user, c->database,
+                 plan.pool_size_most);
+    if (plan.cap > 0 && all > plan.cap + plan.reserve)
+        sim_fail("%u connections for %s, of %u and %u", all, c->database, plan.cap, plan.reserve);
 }
 
 static void logged_in(struct pg_conn *c)

@@ -1,5 +1,6 @@
 #include "tests/simulation/run.h"
 
+#include "actors/admin.h"
 #include "actors/daemon.h"
 #include "actors/listener.h"
 #include "runtime/log.h"
@@ -23,6 +24,16 @@ static unsigned between(unsigned low, unsigned high)
     return low + (unsigned)sim_below(high - low + 1);
 }
 
+static void draw_cap(void)
+{
+    if (!sim_chance(300))
+        return;
+    plan.cap = between(MAX(1u, plan.users * plan.min_pool_size), plan.users * plan.pool_size + 1);
+    plan.reserve = sim_chance(500) ? 0 : between(1, 3);
+    plan.reserve_wait_ms = sim_chance(500) ? 3000 : between(1, 200);
+    plan.young_ms = sim_chance(300) ? 30000 : between(1, 100);
+}
+
 static void draw_plan(void)
 {
     plan.clients = sim_chance(200) ? between(1, 3) : between(2, 20);
@@ -38,9 +49,17 @@ static void draw_plan(void)
     plan.prepared = !sim_chance(150);
     plan.users = between(1, 3);
     plan.pool_size = sim_chance(300) ? 1 : between(1, 6);
+    plan.pool_size_most = plan.pool_size;
     plan.min_pool_size = sim_chance(700) ? 0 : between(0, plan.pool_size);
     plan.faults_pm = sim_chance(500) ? 0 : between(1, 60);
     plan.admin_pm = sim_chance(500) ? 0 : between(1, 100);
+    plan.local = sim_chance(300);
+    plan.round_robin = sim_chance(200);
+    plan.lifetime_ms = sim_chance(700) ? 1200000 : between(20, 2000);
+    plan.idle_ms = sim_chance(700) ? 600000 : between(20, 2000);
+    plan.check_ms = sim_chance(700) ? 60000 : between(1, 100);
+    plan.retain_ms = sim_chance(700) ? 30000 : between(10, 1000);
+    draw_cap();
 }
 
 static void write_config(void)
@@ -53,8 +72,16 @@ static void write_config(void)
                   "  pg_hba: |\n    host all all 0.0.0.0/0 trust\n    local all all trust\n");
     fprintf(file, "  query_wait_timeout: %u\n  prepared_statements: %s\n", plan.wait_ms,
             plan.prepared ? "true" : "false");
+    fprintf(file, "  server_lifetime: %u\n  idle_timeout: %u\n  server_idle_check_timeout: %u\n",
+            plan.lifetime_ms, plan.idle_ms, plan.check_ms);
+    fprintf(file, "  retain_connections_time: %u\n  server_round_robin: %s\n", plan.retain_ms,
+            plan.round_robin ? "true" : "false");
     fprintf(file, "pools:\n  db0:\n    server_host: \"%s\"\n    server_port: 5432\n",
-            sim_chance(500) ? "127.0.0.1" : "/sim");
+            plan.local ? "/sim" : "127.0.0.1");
+    if (plan.cap > 0)
+        fprintf(file, "    max_db_connections: %u\n    reserve_pool_size: %u\n"
+                      "    reserve_pool_timeout: %u\n    min_connection_lifetime: %u\n",
+                plan.cap, plan.reserve, plan.reserve_wait_ms, plan.young_ms);
     fprintf(file, "    pool_mode: %s\n    cleanup_server_connections: %s\n    users:\n",
             plan.session_mode ? "session" : "transaction", plan.cleanup ? "true" : "false");
     for (unsigned i = 0; i < plan.users; i++) {
@@ -102,6 +129,21 @@ static void begin_world(uint64_t seed, bool trace)
     worker_adopt(NULL);
 }
 
+/* As daemon_launch() does, but for the signals. */
+static void launch_daemon(struct worker *w)
+{
+    struct actor *a = actor_new(&daemon_type, 0);
+    struct root *r = CONTAINER_OF(a, struct root, actor);
+
+    r->shutdown_timeout_ms = 10000;
+    r->retain_period_ms = plan.retain_ms;
+    r->sweep_period_us = 1000000;
+    r->retain_max = sim_chance(500) ? 0 : 3;
+    app.daemon = actor_id_of(a);
+    app.config_path = path;
+    actor_launch(w, a);
+}
+
 static void launch(void *context)
 {
     struct worker *w = runtime_worker(0);
@@ -113,6 +155,7 @@ static void launch(void *context)
     struct actor *admin = actor_new(&admin_type, 0);
     app.admin = actor_id_of(admin);
     actor_launch(w, admin);
+    launch_daemon(w);
     pools_configure(w, config);
     config_unref(config);
     int fd = sim_near_listen();
@@ -130,11 +173,59 @@ static void server_is_up(void *context)
     pg_server.down = false;
 }
 
+static void tell_pool(void *context, struct pool_shared *shared)
+{
+    actor_id pool = atomic_load(&shared->pool);
+
+    if (pool != 0)
+        actor_tell_kind(NULL, pool, *(uint16_t *)context);
+}
+
+static void tell_pools(uint16_t kind)
+{
+    sim_note("the operator says %s", message_kind_name(kind));
+    directory_each(tell_pool, &kind);
+}
+
+static void resume(void *context)
+{
+    (void)context;
+    tell_pools(MSG_POOL_RESUME);
+}
+
+static void change_config(void)
+{
+    if (sim_chance(500))
+        plan.pool_size = MAX(plan.min_pool_size, between(1, 6));
+    plan.pool_size_most = MAX(plan.pool_size_most, plan.pool_size);
+    if (sim_chance(200))
+        plan.local = !plan.local;
+    plan.idle_ms += sim_chance(500);
+    write_config();
+    sim_note("the operator reloads, pool_size %u", plan.pool_size);
+    actor_tell_kind(NULL, app.daemon, MSG_DAEMON_RELOAD);
+}
+
+static void operate(void)
+{
+    switch (sim_below(4)) {
+    case 0:
+        tell_pools(MSG_POOL_PAUSE);
+        sim_at(sim_now_us() + sim_below(sim_chance(200) ? 2000000 : 50000), resume, NULL);
+        return;
+    case 1: tell_pools(MSG_POOL_RECONNECT); return;
+    case 2: change_config(); return;
+    default: tell_pools(MSG_POOL_TICK); return;
+    }
+}
+
 static void beat(void *context)
 {
     (void)context;
     if (calm)
         return;
+    if (sim_chance(plan.admin_pm))
+        operate();
     if (sim_chance(plan.faults_pm)) {
         if (sim_chance(300)) {
             pg_server.down = true;
