@@ -92,6 +92,7 @@ struct session {
     uint8_t mode;           /* enum pool_mode */
     uint8_t client;         /* enum client_end */
     bool begin_owed;        /* a BEGIN was answered that no server has seen yet */
+    bool cancel_due : 1;    /* with a backend: when the pooler's own request is answered */
     bool cancel_wanted : 1; /* phase WAITING: what it waits with is cancelled */
     bool terminated : 1;    /* it said goodbye: what it sent before is meant to be done */
     bool syncing : 1;       /* the backend is being given the client's settings */
@@ -381,6 +382,8 @@ void session_watch_progress(struct worker *w, struct session *s);
 void session_on_cancel(struct worker *w, struct session *s, struct message *m);
 /* Cancels what runs on the session's backend; the requester (0: nobody) is told. */
 void session_cancel_backend(struct worker *w, struct session *s, actor_id requester);
+/* What was put off: once something of the client runs. */
+void session_cancel_due(struct worker *w, struct session *s);
 void session_request_cancel(struct worker *w, struct session *s, uint32_t pid, struct bytes secret);
 
 #define SESSION_LOG(s) "[%s@%s #c%llu] "

@@ -205,8 +205,16 @@ void session_request_cancel(struct worker *w, struct session *s, uint32_t pid, s
 void session_cancel_backend(struct worker *w, struct session *s, actor_id requester)
 {
     struct backend *b = s->backend;
-    struct cancel *c = calloc(1, sizeof *c);
+    const struct ledger_entry *running = ledger_head(&b->ledger);
 
+    /* It would strike the BEGIN or the settings that precede what is meant. */
+    if (running != NULL && running->whose == FOR_POOLER) {
+        s->cancel_due = true;
+        if (requester != 0)
+            actor_tell(w, requester, MESSAGE(CANCEL_DONE, .sent = 0));
+        return;
+    }
+    struct cancel *c = calloc(1, sizeof *c);
     INVARIANT(c != NULL);
     /* It may hit late: the backend rests until that is over. */
     b->cancels_sent++;
@@ -220,6 +228,15 @@ void session_cancel_backend(struct worker *w, struct session *s, actor_id reques
     snprintf(c->where, sizeof c->where, "%s:%u", b->effective->server_host,
              b->effective->server_port);
     worker_spawn(w, cancel_run, c);
+}
+
+void session_cancel_due(struct worker *w, struct session *s)
+{
+    if (s->backend == NULL || ledger_empty(&s->backend->ledger) ||
+        (s->phase != SESSION_BOUND && s->phase != SESSION_DRAINING))
+        return;
+    s->cancel_due = false;
+    session_cancel_backend(w, s, 0);
 }
 
 void session_on_cancel(struct worker *w, struct session *s, struct message *m)

@@ -158,6 +158,7 @@ void session_give_back(struct worker *w, struct session *s, enum lease_end how)
     b->replaying = false;
     conn_give(&b->conn, &b->actor);
     s->backend = NULL;
+    s->cancel_due = false;
     message_put_POOL_RETURN(&request, &back);
     /* A pool ends after its last backend, so it lives. */
     if (actor_ask(w, &s->actor, b->pool, &request, &reply) == ASK_DEAD)

@@ -572,4 +572,6 @@ void session_on_server_bytes(struct worker *w, struct session *s, struct rbuf *b
     if (joined != NULL)
         rbuf_unref(w, joined);
     after_bytes(w, s);
+    if (UNLIKELY(s->cancel_due))
+        session_cancel_due(w, s);
 }
