@@ -467,6 +467,7 @@ def add_deeds(graph, programs):
     graph.run("test", tests, "TEST", programs["unit"] + programs["main"])
     graph.run("unit", tests + " --only unit", "TEST unit", programs["unit"])
     graph.run("integration", tests + " --only integration", "TEST integration", programs["main"])
+    graph.run("mutants", "$python tests/simulation/mutate.py", "MUTANTS")
     graph.run("simulate", "$builddir/sim/simulate --seeds %d" % SIMULATED_SEEDS, "SIMULATE",
               programs["simulation"])
     up = "$python tests/tools/up.py --builddir $builddir"

@@ -89,6 +89,26 @@ static void check_nobody_sleeps(const struct pool *p, const struct queue *q)
     }
 }
 
+/* A backend is handed out: to somebody who may have it? */
+static void check_lease(const struct pool *p, const struct backend *b)
+{
+    if (b->epoch != p->epoch)
+        sim_fail("backend pid %d is handed out, which RECONNECT has outdated", b->pid);
+    if (p->paused)
+        sim_fail("backend pid %d is handed out during a pause", b->pid);
+}
+
+/* Those whose owner was none before. */
+static void check_leases(const struct pool *p, const struct owners *before)
+{
+    for (const struct backend *b = p->backends; b != NULL; b = b->pool_next) {
+        struct actor *owner = atomic_load(&b->conn.owner);
+
+        if (b->state == BACKEND_LEASED && owner != NULL && !owns(before, actor_id_of(owner)))
+            check_lease(p, b);
+    }
+}
+
 static void check_order(const struct pool *p, struct queue *q, const struct owners *before)
 {
     struct owners after = owners_of(p);
@@ -127,6 +147,7 @@ void check_pool_receives(struct worker *w, struct pool *p, struct message *m,
         *q = (struct queue){.pool = q->pool};
         return;
     }
+    check_leases(p, &before);
     check_order(p, q, &before);
     check_nobody_sleeps(p, q);
 }

@@ -235,7 +235,7 @@ static void come(void *context)
     c->far.context = c;
     c->status = 'I';
     c->slow = sim_chance(100);
-    c->far.window = c->slow ? 1 + sim_below(4000) : 60000 + sim_below(100000);
+    c->far.window = c->slow ? 1000 + sim_below(8000) : 60000 + sim_below(100000);
     c->login_us = sim_now_us();
     writer_init(&c->out);
     if (!sim_far_connect(&c->far, listener, sim_chance(300))) {
@@ -278,7 +278,7 @@ void clients_check(void)
 
         if (c->phase == CLIENT_GONE)
             continue;
-        if (want != NULL && sim_now_us() > want->asked_us + PATIENCE_US)
+        if (want != NULL && sim_now_us() > want->asked_us + PATIENCE_US * (c->slow ? 10 : 1))
             sim_fail("client %u waits for its query %u since %llu us", c->number,
                      want->executes[0].query, (unsigned long long)want->asked_us);
         if (c->phase == CLIENT_LOGIN && sim_now_us() > c->login_us + PATIENCE_US)
@@ -299,8 +299,7 @@ void clients_cancelled(unsigned client, unsigned query)
 {
     INVARIANT(client <= plan.clients);
     /* What runs for one that has gone, the pooler ends by itself. */
-    if (client > 0 && clients[client - 1].cancels == 0 &&
-        clients[client - 1].phase != CLIENT_GONE)
+    if (client > 0 && clients[client - 1].cancels == 0 && clients[client - 1].phase != CLIENT_GONE)
         sim_fail("query %u of client %u is cancelled, which did not ask for it", query, client);
 }
 

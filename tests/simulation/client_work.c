@@ -86,6 +86,7 @@ static void ask_empty(struct client *c)
 
     add(c, want, "I");
     want->count = 0;
+    sim_note("client %u asks nothing", c->number);
     write_query(&c->out, sim_chance(500) ? "" : ";");
     c->left -= c->left > 0;
 }

@@ -66,11 +66,16 @@ static void fatal(struct pg_conn *c, const char *sqlstate, const char *text)
 static void cancel(uint32_t pid, uint32_t key)
 {
     for (struct pg_conn *c = pg_server.conns; c != NULL; c = c->next) {
-        if (c->pid != pid || c->key != key || c->phase != PG_BUSY)
+        if (c->pid != pid || c->key != key)
             continue;
+        if (c->phase != PG_BUSY || sim_chance(300)) {
+            sim_note("server %u: a signal is sent", pid);
+            c->signal_us = sim_now_us();
+            return;
+        }
         struct pg_tag tag = pg_tag_of(c->running);
         sim_note("server %u: cancel of %s", pid, c->running);
-        clients_cancelled(tag.client != 0 ? tag.client : c->owner, tag.query);
+        clients_cancelled(tag.client, tag.query);
         c->cancelled = true;
         pg_statement_done(c);
         return;

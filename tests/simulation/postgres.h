@@ -74,12 +74,13 @@ struct pg_conn {
     unsigned copy_rows;
     struct pg_tag copy_tag;
 
-    unsigned owner;    /* the client it last worked for */
-    unsigned tx_owner; /* whose transaction is open; 0: nobody has identified itself */
-    bool erred;        /* the statement */
-    bool cancelled;    /* the running statement */
-    uint64_t busy;     /* number of the timer that ends the statement */
-    char rest[1024];   /* of a Query: statements yet to be run */
+    unsigned owner;     /* the client it last worked for */
+    unsigned tx_owner;  /* whose transaction is open; 0: nobody has identified itself */
+    bool erred;         /* the statement */
+    bool cancelled;     /* the running statement */
+    uint64_t signal_us; /* a signal to cancel is on its way to the process since then; 0: none */
+    uint64_t busy;      /* number of the timer that ends the statement */
+    char rest[1024];    /* of a Query: statements yet to be run */
     char running[1024];
     bool running_extended;
     unsigned statements;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <strings.h>
 
+enum { SIGNAL_US = 2000 };
+
 /* --- whose statement it is --- */
 
 static unsigned number_of(const char *text, const char *key)
@@ -412,6 +414,15 @@ static void wait_over(void *context)
         pg_statement_done(over.conn);
 }
 
+/* A signal that was sent a moment ago may strike now, or find the process between statements. */
+static bool signal_strikes(struct pg_conn *c)
+{
+    bool strikes = c->signal_us != 0 && sim_now_us() < c->signal_us + SIGNAL_US && sim_chance(700);
+
+    c->signal_us = 0;
+    return strikes;
+}
+
 bool pg_execute(struct pg_conn *c, const char *text, const struct pg_tag *given, bool extended)
 {
     if (given->client != 0)
@@ -420,6 +431,14 @@ bool pg_execute(struct pg_conn *c, const char *text, const struct pg_tag *given,
     c->statements++;
     snprintf(c->running, sizeof c->running, "%s", text);
     c->running_extended = extended;
+    c->cancelled = signal_strikes(c);
+    if (c->cancelled)
+        clients_cancelled(given->client, given->query);
+    if (c->cancelled) {
+        finish(c, text, extended);
+        c->skipping |= extended;
+        return true;
+    }
     if (given->us > 0) {
         struct wait_over *over = malloc(sizeof *over);
 
@@ -501,6 +520,7 @@ void pg_run_query(struct pg_conn *c, const char *text, size_t len)
     if (unnamed != NULL)
         *unnamed = (struct pg_prepared){0};
     if (strspn(c->rest, " ;") == len) {
+        c->signal_us = 0;
         writer_begin(&c->out, 'I');
         writer_end(&c->out);
         pg_ready(c);

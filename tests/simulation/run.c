@@ -79,8 +79,9 @@ static void write_config(void)
     fprintf(file, "pools:\n  db0:\n    server_host: \"%s\"\n    server_port: 5432\n",
             plan.local ? "/sim" : "127.0.0.1");
     if (plan.cap > 0)
-        fprintf(file, "    max_db_connections: %u\n    reserve_pool_size: %u\n"
-                      "    reserve_pool_timeout: %u\n    min_connection_lifetime: %u\n",
+        fprintf(file,
+                "    max_db_connections: %u\n    reserve_pool_size: %u\n"
+                "    reserve_pool_timeout: %u\n    min_connection_lifetime: %u\n",
                 plan.cap, plan.reserve, plan.reserve_wait_ms, plan.young_ms);
     fprintf(file, "    pool_mode: %s\n    cleanup_server_connections: %s\n    users:\n",
             plan.session_mode ? "session" : "transaction", plan.cleanup ? "true" : "false");
