@@ -112,7 +112,12 @@ class Doorman:
             "the pooler ended with status %s at start:\n%s"
             % (self.process.returncode, self.log()))
         with socket.socket() as probe:
-            return probe.connect_ex(self.address) == 0
+            if probe.connect_ex(self.address) != 0:
+                return False
+        # The Unix socket comes after the port.
+        general = self.config["general"] if isinstance(self.config, dict) else {}
+        folder = general.get("unix_socket_dir")
+        return not folder or os.path.exists("%s/.s.PGSQL.%d" % (folder, self.port))
 
     @property
     def pid(self):
