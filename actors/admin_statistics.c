@@ -18,6 +18,11 @@ struct pool_counters pool_counters_sum(const struct pool_shared *shared)
         ADD(wait_us);
         ADD(waits);
         ADD(errors);
+        for (int kind = 0; kind < STREAM_KINDS; kind++) {
+            ADD(streams[kind]);
+            ADD(streams_broken[kind]);
+            ADD(stream_bytes[kind]);
+        }
     }
     return sum;
 }

@@ -25,6 +25,9 @@ extern const struct actor_type coordinator_type;
 /* Ranks: inline asks go upward only. */
 enum { RANK_SESSION = 1, RANK_BACKEND = 2, RANK_POOL = 3, RANK_COORDINATOR = 4, RANK_ROOT = 9 };
 
+/* Messages of the server that may be larger than message_size_to_be_stream. */
+enum stream_kind { STREAM_DATA_ROW, STREAM_COPY_DATA, STREAM_FUNCTION_RESULT, STREAM_KINDS };
+
 /* What one worker has counted for one pool; SHOW adds the workers' up. */
 struct pool_counters {
     uint64_t transactions;
@@ -36,6 +39,9 @@ struct pool_counters {
     uint64_t wait_us;
     uint64_t waits;
     uint64_t errors;
+    uint64_t streams[STREAM_KINDS]; /* large messages that were passed in pieces, to their end */
+    uint64_t streams_broken[STREAM_KINDS]; /* and not to their end */
+    uint64_t stream_bytes[STREAM_KINDS];   /* of both, with headers */
 } __attribute__((aligned(CACHE_LINE)));
 
 /* What is measured of each pool. */

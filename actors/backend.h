@@ -73,8 +73,10 @@ struct backend {
     uint32_t stash_len;
     uint64_t body_left; /* of the server message that is passing */
     bool body_swallowed;
-    char status;     /* of the last ReadyForQuery */
-    bool needs_sync; /* extended messages were sent since the last ReadyForQuery */
+    uint8_t streaming;   /* enum stream_kind and one, of a large one; 0: none */
+    uint32_t stream_len; /* of all of it */
+    char status;         /* of the last ReadyForQuery */
+    bool needs_sync;     /* extended messages were sent since the last ReadyForQuery */
     bool copy_in;
     bool broken;
     uint16_t dirt;                 /* enum backend_dirt */

@@ -154,6 +154,23 @@ static void pack_counts(const struct pool *p, struct packer *out)
     }
 }
 
+/* Large messages that were passed in pieces: to their end, not to their end, bytes. */
+static void pack_streams(const struct pool *p, struct packer *out)
+{
+    static const char *const kinds[STREAM_KINDS] = {"data_row", "copy_data",
+                                                    "function_call_response"};
+    struct pool_counters sum = pool_counters_sum(p->shared);
+
+    pack_map(out, STREAM_KINDS);
+    for (int kind = 0; kind < STREAM_KINDS; kind++) {
+        pack_str(out, kinds[kind]);
+        pack_array(out, 3);
+        pack_uint(out, sum.streams[kind]);
+        pack_uint(out, sum.streams_broken[kind]);
+        pack_uint(out, sum.stream_bytes[kind]);
+    }
+}
+
 static uint32_t pool_pack(const struct actor *a, struct packer *out)
 {
     const struct pool *p = CONTAINER_OF(a, struct pool, actor);
@@ -180,7 +197,9 @@ static uint32_t pool_pack(const struct actor *a, struct packer *out)
     pack_counts(p, out);
     pack_str(out, "waiters");
     pack_waiters(p, out);
-    return 11;
+    pack_str(out, "streams");
+    pack_streams(p, out);
+    return 12;
 }
 
 static const char *pool_state(const struct actor *a)

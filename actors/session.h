@@ -317,6 +317,8 @@ void session_parameters_restored(struct worker *w, struct session *s);
 void session_parameters_write(const struct session *s, struct bytes packed, struct writer *out);
 /* session_output.c: server -> client */
 void session_on_server_bytes(struct worker *w, struct session *s, struct rbuf *buf, uint32_t len);
+/* A large message of the server is over, or will never be. */
+void session_stream_ends(struct worker *w, struct session *s);
 /* Sends the pooler's own replies that are next. */
 void session_emit_local(struct worker *w, struct session *s);
 /* session_lease.c */

@@ -237,6 +237,8 @@ void session_close_backend(struct worker *w, struct session *s)
     if (s->phase != SESSION_RELEASING)
         session_go(s, SESSION_RELEASING);
     b->broken = true;
+    if (b->streaming != 0)
+        session_stream_ends(w, s);
     if (!conn_close(w, &b->conn))
         return; /* MESSAGE_CLOSED comes */
     session_give_back(w, s, LEASE_BROKEN);

@@ -413,6 +413,38 @@ static void emit_local(struct pass *p)
     session_emit_local(p->w, p->s);
 }
 
+/* --- large messages --- */
+
+/* Every message that is not whole is passed in pieces; those above the limit are counted. */
+static void stream_begins(struct backend *b, const struct frame *f)
+{
+    uint64_t limit = b->config->general.message_size_to_be_stream;
+
+    if (limit == 0 || f->body_len + 4 <= limit)
+        return;
+    if (f->type == 'D')
+        b->streaming = STREAM_DATA_ROW + 1;
+    else if (f->type == 'd')
+        b->streaming = STREAM_COPY_DATA + 1;
+    else if (f->type == 'V')
+        b->streaming = STREAM_FUNCTION_RESULT + 1;
+    b->stream_len = (uint32_t)(FRAME_HEADER + f->body_len);
+}
+
+void session_stream_ends(struct worker *w, struct session *s)
+{
+    struct backend *b = s->backend;
+    struct pool_counters *counters = counters_of(w, s->shared);
+    unsigned kind = b->streaming - 1u;
+
+    b->streaming = 0;
+    if (b->body_left == 0)
+        COUNT(counters->streams[kind], 1);
+    else
+        COUNT(counters->streams_broken[kind], 1);
+    COUNT(counters->stream_bytes[kind], b->stream_len - b->body_left);
+}
+
 /* The rest of a message whose header has passed. */
 static void pass_body(struct pass *p)
 {
@@ -425,8 +457,11 @@ static void pass_body(struct pass *p)
     b->body_left -= len;
     if (b->body_swallowed)
         p->run = p->at;
-    if (b->body_left == 0)
-        emit_local(p);
+    if (b->body_left > 0)
+        return;
+    if (b->streaming != 0)
+        session_stream_ends(p->w, p->s);
+    emit_local(p);
 }
 
 static bool one_message(struct pass *p)
@@ -442,6 +477,7 @@ static bool one_message(struct pass *p)
             stash(p);
             return true;
         }
+        stream_begins(b, &f);
         break;
     case FRAME_WHOLE: break;
     }

@@ -1,5 +1,6 @@
 """What may take only so long: silence, queries, sides that take no bytes."""
 
+import json
 import os
 import signal
 import time
@@ -7,6 +8,7 @@ import time
 import pytest
 
 import wire
+from pooler import ADMIN, run_program
 from waiting import stays, wait_until
 from wire import query
 
@@ -87,6 +89,47 @@ def test_client_that_never_reads_does_not_hold_its_backend(doorman, tmp_path):
     for other in others:
         other.query("BEGIN")
         assert other.rows("SELECT 'own row'") == [["own row"]]
+
+
+def test_large_messages_are_counted_as_streamed(doorman, tmp_path):
+    """message_size_to_be_stream: by kind, to their end or not, and in bytes."""
+    pooler = doorman(pool_size=1, general={"message_size_to_be_stream": "64KB"})
+
+    def streams():
+        path = tmp_path / "snapshot"
+        with pooler.client("pgdoorman", ADMIN["user"], ADMIN["password"]) as admin:
+            path.write_bytes(bytes.fromhex(admin.value("SNAPSHOT")[2:]))
+        document = json.loads(run_program("inspect", "--json", str(path)).stdout)
+        return find(document, "streams")
+
+    with pooler.client() as client:
+        client.query("SELECT repeat('x', 60000)")
+        client.query("COPY (SELECT repeat('x', 70000)) TO STDOUT")
+        client.query("SELECT repeat('x', 300000) FROM generate_series(1, 2)")
+        assert streams() == {"data_row": [2, 0, 2 * (300000 + 11)],
+                             "copy_data": [1, 0, 70000 + 1 + 5],
+                             "function_call_response": [0, 0, 0]}
+        client.send(query("SELECT repeat('x', 50000000)"))
+        client.take(100000)
+        client.reset()
+    pooler.wait_idle()
+    ended, broken, size = streams()["data_row"]
+    # Small enough for the limit on what is read for nobody, or cut off by it.
+    assert ended + broken == 3 and size > 600022
+
+
+def find(document, key):
+    """The first value of that key, at whatever depth."""
+    if isinstance(document, dict):
+        if key in document:
+            return document[key]
+        document = list(document.values())
+    if isinstance(document, list):
+        for item in document:
+            found = find(item, key)
+            if found is not None:
+                return found
+    return None
 
 
 @pytest.mark.slow
