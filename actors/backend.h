@@ -31,6 +31,7 @@ enum backend_dirt {
     DIRT_ROLLBACK = 256,     /* an open or implicit transaction */
     DIRT_SYNC = 512,         /* it skips everything up to a Sync */
     DIRT_CANCEL = 1024,      /* a cancel request was sent, and may strike late */
+    DIRT_VERIFY = 2048,      /* PostgreSQL is to be asked what is there (backend_verify.c) */
     UNDONE_ALL = 1 << 14,    /* in `undone`: all settings */
 };
 

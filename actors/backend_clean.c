@@ -7,43 +7,68 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* A message that ends with ReadyForQuery (sql is NULL: Sync); its reply is swallowed: 0 when it
- * succeeded, or may fail. */
-static int exchange_or(bool may_fail, struct worker *w, struct backend *b, const char *sql)
+static void note_row(struct exchange *x, const struct frame *frame)
+{
+    struct cursor c = cursor_of(frame->body, frame->body_len);
+
+    cursor_u16(&c);
+    struct bytes cell = cursor_bytes(&c, cursor_u32(&c));
+    if (!c.bad)
+        snprintf(x->cell, sizeof x->cell, "%.*s", (int)cell.len, (const char *)cell.at);
+}
+
+static int send_exchange(struct worker *w, struct backend *b, const struct exchange *x,
+                         uint64_t deadline_us)
+{
+    struct writer out;
+
+    writer_init(&out);
+    if (x->sql != NULL) {
+        write_query(&out, x->sql);
+    } else {
+        writer_begin(&out, 'S');
+        writer_end(&out);
+    }
+    INVARIANT(!out.failed);
+    int64_t sent = conn_write(w, &b->conn, out.at, out.len, deadline_us);
+    writer_free(&out);
+    return sent == 0 ? 0 : -1;
+}
+
+int backend_exchange(struct worker *w, struct backend *b, struct exchange *x)
 {
     struct message_reader reader = {
         .conn = &b->conn, .deadline_us = clock_us() + b->effective->connect_timeout_ms * 1000};
-    uint8_t storage[512];
-    struct writer out;
     struct frame frame;
     struct parameter pair;
     int error = 0;
     int result = -1;
     bool refused = false;
 
-    writer_init_fixed(&out, storage, sizeof storage);
-    if (sql != NULL) {
-        write_query(&out, sql);
-    } else {
-        writer_begin(&out, 'S');
-        writer_end(&out);
-    }
-    INVARIANT(!out.failed);
-    if (conn_write(w, &b->conn, out.at, out.len, reader.deadline_us) != 0)
+    if (send_exchange(w, b, x, reader.deadline_us) != 0)
         return -1;
     while (reader_next(w, &reader, &frame, &error) == 0) {
         if (frame.type == 'E')
             refused = true;
+        if (frame.type == 'D')
+            note_row(x, &frame);
         if (frame.type == 'S' && read_parameter_status(frame.body, frame.body_len, &pair) == 0)
             backend_set_parameter(b, pair.name, pair.value);
         if (frame.type == 'Z' && frame.body_len == 1) {
             b->status = (char)frame.body[0];
-            result = refused && !may_fail ? -1 : 0;
+            result = refused && !x->may_fail ? -1 : 0;
             break;
         }
     }
     reader_free(&reader);
     return result;
+}
+
+static int exchange_or(bool may_fail, struct worker *w, struct backend *b, const char *sql)
+{
+    struct exchange x = {.sql = sql, .may_fail = may_fail};
+
+    return backend_exchange(w, b, &x);
 }
 
 static int exchange(struct worker *w, struct backend *b, const char *sql)
@@ -99,6 +124,28 @@ static void remedy(uint16_t kinds, char *sql, size_t size)
     sql[len] = '\0';
 }
 
+static void has_no_settings(struct backend *b)
+{
+    parameter_set_unref(b->applied);
+    b->applied = NULL;
+    b->applied_stale = false;
+    b->setting = 0;
+}
+
+/* What is there is what it has to be cleaned of, whatever the statements said. */
+static int verify(struct worker *w, struct backend *b)
+{
+    uint16_t found;
+
+    if (backend_verify(w, b, &found) != 0)
+        return -1;
+    b->dirt = (uint16_t)((b->dirt & ~(DIRT_VERIFY | DIRT_STATE)) | found);
+    b->undone = 0;
+    b->lasting = 0;
+    has_no_settings(b);
+    return 0;
+}
+
 static int clean_state(struct worker *w, struct backend *b)
 {
     uint16_t now = b->dirt & DIRT_STATE;
@@ -116,11 +163,8 @@ static int clean_state(struct worker *w, struct backend *b)
         return -1;
     if ((now & SCAN_PREPARE) && b->statements != NULL)
         statement_set_clear(b->statements);
-    if (now & SCAN_SET) {
-        parameter_set_unref(b->applied);
-        b->applied = NULL;
-        b->applied_stale = false;
-    }
+    if (now & SCAN_SET)
+        has_no_settings(b);
     b->dirt &= (uint16_t)~now;
     b->undone = 0;
     b->setting = 0;
@@ -154,6 +198,13 @@ int backend_clean(struct worker *w, struct backend *b)
             return -1;
         b->dirt &= (uint16_t)~DIRT_ROLLBACK;
         b->needs_sync = false;
+    }
+    if (b->dirt & DIRT_VERIFY) {
+        if (verify(w, b) != 0)
+            return -1;
+        /* Its owner may come back for the rest. */
+        if (b->temp_owner != 0 && (b->dirt & ~DIRT_LAZY) == 0)
+            return b->status == 'I' ? 0 : -1;
     }
     if (b->dirt != 0 && clean_state(w, b) != 0)
         return -1;

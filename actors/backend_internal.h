@@ -16,6 +16,16 @@ struct backend_error {
 MUST_CHECK int backend_login(struct worker *w, struct backend *b, struct backend_error *error);
 /* Rolls back and resets what its dirt says: 0, or -1 when it must be closed. */
 MUST_CHECK int backend_clean(struct worker *w, struct backend *b);
+/* A simple query, or a Sync (sql is NULL), and its reply up to ReadyForQuery: 0, or -1 when that
+ * did not come, or it failed and may not. */
+struct exchange {
+    const char *sql;
+    bool may_fail;
+    char cell[16]; /* out: the first column of its last row */
+};
+MUST_CHECK int backend_exchange(struct worker *w, struct backend *b, struct exchange *x);
+/* Asks the backend which kinds of state (enum scan_kind) are there that should not be: 0, or -1. */
+MUST_CHECK int backend_verify(struct worker *w, struct backend *b, uint16_t *found);
 /* Is it alive? An empty query. */
 MUST_CHECK int backend_check(struct worker *w, struct backend *b);
 

@@ -184,6 +184,8 @@ static enum lease_end judge(struct worker *w, struct session *s)
     if (UNLIKELY(b->reported || b->all_reset || b->applied_touched))
         session_parameters_released(w, s);
     b->undone = 0; /* the transaction did not come to its end */
+    if (UNLIKELY(b->effective->cleanup_verify))
+        b->dirt |= DIRT_VERIFY;
     if (!b->effective->cleanup_server_connections)
         b->dirt &= (uint16_t)~DIRT_STATE;
     bool comes_back = s->mode == POOL_MODE_TRANSACTION && s->client == CLIENT_OPEN;

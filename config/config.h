@@ -61,6 +61,7 @@ struct effective {
     bool server_round_robin;
     bool sync_server_parameters;
     bool cleanup_server_connections;
+    bool cleanup_verify; /* cleanup_check is verify */
     bool log_client_parameter_status_changes;
     uint64_t prepared_cache_size;         /* 0 = statements are not cached */
     uint64_t server_prepared_cache_size;  /* per backend */
@@ -128,6 +129,7 @@ struct pool_config {
     uint64_t idle_timeout;
     uint64_t server_lifetime;
     bool cleanup_server_connections;
+    char *cleanup_check; /* new: trust (default) or verify */
     bool log_client_parameter_status_changes;
     uint64_t prepared_statements_cache_size;
     uint64_t server_prepared_statements_cache_size;

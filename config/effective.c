@@ -71,6 +71,7 @@ static void resolve_growth(struct effective *e, const struct general_config *g,
     e->server_round_robin = g->server_round_robin;
     e->sync_server_parameters = g->sync_server_parameters;
     e->cleanup_server_connections = p->cleanup_server_connections;
+    e->cleanup_verify = p->cleanup_server_connections && strcmp(p->cleanup_check, "verify") == 0;
     e->log_client_parameter_status_changes = p->log_client_parameter_status_changes;
 }
 

@@ -200,6 +200,8 @@ const struct setting settings[] = {
         "As in general, for this pool; a number of milliseconds."),
     POOL(cleanup_server_connections, SETTING_BOOL, "true", 0, RELOAD_POOL,
         "Reset what a client left in the session before the next one gets the backend."),
+    POOL(cleanup_check, SETTING_STRING, "trust", 0, RELOAD_POOL,
+        "trust: clean what statements say they leave. verify: after each transaction also ask PostgreSQL what functions have left."),
     POOL(log_client_parameter_status_changes, SETTING_BOOL, "false", 0, RELOAD_POOL,
         "Log a line when a reported parameter changes."),
     POOL(prepared_statements_cache_size, SETTING_USIZE, NULL, 0, RELOAD_POOL,

@@ -92,6 +92,7 @@ static const struct {
     {SECTION_POOL, "connect_timeout", "Как в general, для этого пула; число миллисекунд."},
     {SECTION_POOL, "idle_timeout", "Как в general, для этого пула; число миллисекунд."},
     {SECTION_POOL, "server_lifetime", "Как в general, для этого пула; число миллисекунд."},
+    {SECTION_POOL, "cleanup_check", "trust: убирать то, о чём говорят сами запросы. verify: после каждой транзакции ещё и спрашивать PostgreSQL, что оставили функции."},
     {SECTION_POOL, "cleanup_server_connections", "Убирать за клиентом то, что он оставил в сеансе, до выдачи соединения следующему."},
     {SECTION_POOL, "log_client_parameter_status_changes", "Строка в журнале, когда меняется сообщаемый параметр."},
     {SECTION_POOL, "max_db_connections", "Предел соединений на всех пользователей пула. Не задано или 0: без предела."},

@@ -153,6 +153,15 @@ static int validate_auth_query(struct validator *v, const struct pool_config *po
     return 0;
 }
 
+static int validate_cleanup(struct validator *v, const struct pool_config *pool)
+{
+    if (strcmp(pool->cleanup_check, "trust") == 0 || strcmp(pool->cleanup_check, "verify") == 0)
+        return 0;
+    return refuse(v, pool_node(v, pool, "cleanup_check"),
+                  "%scleanup_check '%.60s' is unknown; must be trust or verify",
+                  pool_scope(v, pool), pool->cleanup_check);
+}
+
 int validate_pool(struct validator *v, const struct pool_config *pool)
 {
     if (validate_pool_startup_parameters(v, pool) != 0 ||
@@ -163,7 +172,7 @@ int validate_pool(struct validator *v, const struct pool_config *pool)
     for (size_t i = 0; i < pool->user_count; i++)
         if (validate_user(v, pool, &pool->users[i]) != 0)
             return -1;
-    if (validate_fallback(v, pool) != 0)
+    if (validate_fallback(v, pool) != 0 || validate_cleanup(v, pool) != 0)
         return -1;
     return validate_auth_query(v, pool);
 }

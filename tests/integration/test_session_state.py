@@ -161,3 +161,40 @@ def test_prepared_statement_of_the_protocol_ends_with_its_session(single):
     with client_of(single, "session") as other:
         other.send(wire.bind("", "mine"), wire.sync())
         assert wire.sqlstates(other.until_ready()) == ["26000"]
+
+
+HIDDEN = {
+    "setting": "PERFORM set_config('wor' || 'k_mem', '1MB', false)",
+    "own-setting": "EXECUTE 'S' || 'ET my.own = 1'",
+    "role": "EXECUTE 'S' || 'ET ROLE trust_user'",
+    "authorization": "EXECUTE 'S' || 'ET SESSION AUTHORIZATION trust_user'",
+    "prepared": "EXECUTE 'PREP' || 'ARE leftover AS SELECT 1'",
+    "cursor": "EXECUTE 'DECL' || 'ARE c CURSOR WITH HOLD FOR SELECT 1'",
+    "listen": "EXECUTE 'LIST' || 'EN somewhere'",
+    "advisory": "EXECUTE 'SELECT pg_adv' || 'isory_lock(1)'",
+    "temporary": "EXECUTE 'CREATE TE' || 'MP TABLE leftover (x int)'",
+}
+
+
+def test_verify_finds_what_functions_hide(postgres, tmp_path):
+    """cleanup_check: verify. Each of the nine kinds, left by a function whose call says nothing."""
+    connection = postgres.connect("app")
+    with connection.cursor() as cursor:
+        for name, body in HIDDEN.items():
+            cursor.execute('CREATE OR REPLACE FUNCTION "hide_%s"() RETURNS void LANGUAGE plpgsql '
+                           "AS $f$ BEGIN %s; END $f$" % (name, body))
+    connection.close()
+    root = {"username": "postgres", "password": "", "pool_size": 1}
+    port = free_port()
+    pooler = Doorman(str(tmp_path), port, configuration(port, {"app": pool(
+        postgres, [root], unix=True, cleanup_check="verify")})).start()
+    with pooler.client(user="postgres", TimeZone="Asia/Tokyo") as owner, \
+            pooler.client(user="postgres") as other:
+        clean = fingerprint(other)
+        for name in HIDDEN:
+            assert not wire.errors(owner.query('SELECT "hide_%s"()' % name)), name
+            assert fingerprint(other) == clean, name
+            assert owner.value("SHOW TimeZone") == "Asia/Tokyo"
+        owner.query("CREATE TEMP TABLE mine AS SELECT 7 AS x")
+        assert owner.value("SELECT x FROM mine") == "7"
+    pooler.finish()
