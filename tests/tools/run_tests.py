@@ -6,6 +6,7 @@ status is 0 when nothing failed. A program that crashes or hangs counts as one f
 
 import argparse
 import concurrent.futures
+import contextlib
 import ctypes
 import os
 import re
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree
 
@@ -66,17 +68,41 @@ def is_sanitized(builddir):
 
 def run_group(command, seconds, **options):
     """Like subprocess.run, but a time-out ends the children of the child, too."""
-    child = subprocess.Popen(command, cwd=TOP, start_new_session=True, **options)
+    with group(command, **options) as child:
+        try:
+            output, _ = child.communicate(timeout=seconds)
+            return child.returncode, output
+        except subprocess.TimeoutExpired:
+            end_group(child)
+            output, _ = child.communicate()
+            return None, output
+
+
+@contextlib.contextmanager
+def group(command, **options):
+    child = subprocess.Popen(command, cwd=TOP, start_new_session=True, stdin=subprocess.DEVNULL,
+                             **options)
     try:
-        output, _ = child.communicate(timeout=seconds)
-        return child.returncode, output
-    except subprocess.TimeoutExpired:
-        end_group(child)
-        output, _ = child.communicate()
-        return None, output
+        yield child
     except BaseException:
         end_group(child)
         raise
+
+
+def run_group_aloud(command, seconds, name, **options):
+    """Its lines as they come, each with the name in front. Returns the exit status, or None."""
+    with group(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+               errors="replace", **options) as child:
+        late = threading.Event()
+        timer = threading.Timer(seconds, lambda: (late.set(), end_group(child)))
+        timer.start()
+        try:
+            for line in child.stdout:
+                say("%-8s | %s" % (name, line.rstrip()))
+            status = child.wait()
+        finally:
+            timer.cancel()
+        return None if late.is_set() else status
 
 
 def end_group(child):
@@ -97,8 +123,7 @@ def run_unit_program(path, builddir):
     if not os.path.exists(os.path.join(TOP, path)):
         return Counts(failed=1), "%-40s was not built" % name
     started = time.monotonic()
-    status, output = run_group([os.path.join(TOP, path)], UNIT_SECONDS,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    status, output = run_group([os.path.join(TOP, path)], UNIT_SECONDS, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, env=test_environment(builddir))
     text = output.decode(errors="replace")
     found = re.findall(r"^(\d+) passed, (\d+) failed$", text, re.MULTILINE)
@@ -174,8 +199,7 @@ def run_engine(engine, options):
                    "--junitxml=" + report, "tests/integration"]
         if options.select:
             command += ["-k", options.select]
-        status, _ = run_group(command, options.seconds, stdin=subprocess.DEVNULL,
-                              env=environment)
+        status = run_group_aloud(command, options.seconds, engine, env=environment)
         counts = read_junit(report)
     if status is None:
         say("integration on %s: no end within %d s" % (engine, options.seconds))
@@ -192,16 +216,17 @@ def run_integration(options):
     if not os.path.exists(os.path.join(TOP, options.builddir, "pg_doorman")):
         say("integration: skipped, there is no %s/pg_doorman" % options.builddir)
         return Counts(skipped=1)
-    for engine in options.engines:
-        refusal = io_uring_refusal() if engine == "io_uring" else None
-        if refusal is not None:
-            say("integration on io_uring: skipped, the kernel refuses the ring: " + refusal)
-            total.skipped += 1
-            continue
-        say("integration on %s" % engine)
-        counts = run_engine(engine, options)
-        say("integration on %s: %s" % (engine, counts))
-        total.add(counts)
+    engines = list(options.engines)
+    refusal = io_uring_refusal() if "io_uring" in engines else None
+    if refusal is not None:
+        say("integration on io_uring: skipped, the kernel refuses the ring: " + refusal)
+        total.skipped += 1
+        engines.remove("io_uring")
+    # Side by side: the tests mostly wait.
+    with concurrent.futures.ThreadPoolExecutor(max(len(engines), 1)) as pool:
+        for engine, counts in zip(engines, pool.map(lambda e: run_engine(e, options), engines)):
+            say("integration on %s: %s" % (engine, counts))
+            total.add(counts)
     return total
 
 
