@@ -344,6 +344,15 @@ static void on_closed(struct worker *w, struct session *s, struct message *m)
         session_close_backend(w, s);
 }
 
+/* One that comes from another process has left its alarms there. */
+static void on_start(struct worker *w, struct session *s)
+{
+    if ((s->flags & SESSION_LOGGED_IN) != 0 && s->shared != NULL)
+        session_watch_limits(w, s);
+    if (s->in != NULL)
+        run_input(w, s);
+}
+
 static void session_receive(struct worker *w, struct actor *self, struct message *m)
 {
     struct session *s = session_of(self);
@@ -352,11 +361,8 @@ static void session_receive(struct worker *w, struct actor *self, struct message
     case MESSAGE_RECV: on_recv(w, s, m); break;
     case MESSAGE_SENT: on_sent(w, s, m); break;
     case MESSAGE_CLOSED: on_closed(w, s, m); break;
-    case MESSAGE_START:
-        if (s->in != NULL) /* from another process */
-            run_input(w, s);
-        break;                     /* settle() arms the first receive */
-    case MSG_SESSION_MOVED: break; /* nothing is left but to end */
+    case MESSAGE_START: on_start(w, s); break; /* settle() arms the first receive */
+    case MSG_SESSION_MOVED: break;             /* nothing is left but to end */
     case MSG_POOL_LEASE: session_on_lease(w, s, m); break;
     case MSG_POOL_REFUSED: session_on_refused(w, s, m); break;
     case MSG_POOL_WITHDRAWN: session_on_withdrawn(w, s); break;

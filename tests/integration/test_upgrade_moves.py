@@ -275,3 +275,12 @@ def test_counters_do_not_fall(upgrading):
     assert total() == before + 1
     assert int(pooler.doorman.admin("SHOW CONNECTIONS")[0]["total"]) > 2
     client.terminate()
+
+
+def test_limits_on_silence_hold_after_the_move(upgrading):
+    pooler = upgrading(general={"client_idle_timeout": "3s"})
+    with pooler.doorman.client(TimeZone="Asia/Tokyo") as client:
+        client.value("SELECT 1")
+        pooler.upgrade()
+        assert client.value("SHOW TimeZone") == "Asia/Tokyo"
+        assert wire.sqlstates(client.wait_closed()) == ["57P05"]
