@@ -269,5 +269,6 @@ void show_interner(struct admin_run *run, const char *limit);
 void show_sockets(struct admin_run *run);
 void show_workers(struct admin_run *run);
 void show_upgrade(struct admin_run *run);
+void show_latency(struct admin_run *run);
 
 #endif

@@ -27,6 +27,7 @@ static void show_help(struct admin_run *run)
         "RESET INTERNER",
         "SHOW WORKERS",
         "SHOW UPGRADE",
+        "SHOW LATENCY",
         "SNAPSHOT [TO '<path>']",
     };
 
@@ -241,6 +242,7 @@ static const struct show {
     {"sockets", show_sockets},
     {"workers", show_workers},
     {"upgrade", show_upgrade},
+    {"latency", show_latency},
 };
 
 const char *const *admin_show_names(size_t *count)

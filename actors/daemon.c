@@ -118,18 +118,25 @@ static void end_overdue_logins(struct worker *w)
 
 static void keep_house(struct worker *w, struct root *r)
 {
-    atomic_store(&pool_trim_quota, r->retain_max == 0 ? UINT32_MAX : r->retain_max);
+    struct config *config = app_config();
+    uint64_t period_us = config->general.retain_connections_time * 1000;
+    uint64_t quota = config->general.retain_connections_max;
+
+    config_unref(config);
+    if (w->now_us < r->house_kept_us + period_us)
+        return;
+    r->house_kept_us = w->now_us;
+    atomic_store(&pool_trim_quota,
+                 quota == 0 ? UINT32_MAX : (uint32_t)MIN(quota, (uint64_t)UINT32_MAX - 1));
     tell_pools(w, MSG_POOL_TICK);
     coordinators_tick(w);
-    r->retain_at_us = w->now_us + r->retain_period_ms * 1000;
 }
 
 static void beat(struct worker *w, struct root *r)
 {
     actor_alarm(w, actor_id_of(&r->actor), w->now_us + BEAT_US, 0);
     end_overdue_logins(w);
-    if (w->now_us >= r->retain_at_us)
-        keep_house(w, r);
+    keep_house(w, r);
     if (w->now_us >= r->roll_at_us) {
         times_roll();
         r->roll_at_us = w->now_us + HISTOGRAM_SLOT_US;
@@ -189,7 +196,7 @@ static void on_signal(struct worker *w, struct root *r, struct message *m)
 
 static void on_start(struct worker *w, struct root *r)
 {
-    r->retain_at_us = w->now_us + r->retain_period_ms * 1000;
+    r->house_kept_us = w->now_us;
     r->statistics_at_us = w->now_us + STATISTICS_US;
     actor_alarm(w, actor_id_of(&r->actor), w->now_us + BEAT_US, 0);
 }
@@ -251,9 +258,7 @@ int daemon_launch(struct worker *w, struct failure *why)
     struct config *config = app_config();
 
     r->shutdown_timeout_ms = config->general.shutdown_timeout;
-    r->retain_period_ms = config->general.retain_connections_time;
     r->sweep_period_us = config->general.query_interner_gc_interval_seconds * 1000000 / 4;
-    r->retain_max = (uint32_t)MIN(config->general.retain_connections_max, (uint64_t)UINT32_MAX - 1);
     config_unref(config);
     app.daemon = actor_id_of(&r->actor);
     actor_launch(w, &r->actor);

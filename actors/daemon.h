@@ -8,14 +8,12 @@ struct root {
     struct actor actor;
     uint64_t drain_deadline_us; /* while app.draining */
     uint64_t drain_told_us;     /* when pools were last told */
-    uint64_t retain_at_us;
+    uint64_t house_kept_us;     /* when the last retain cycle was */
     uint64_t statistics_at_us;
     uint64_t roll_at_us;
     uint64_t sweep_at_us; /* texts of statements */
     uint64_t sweep_period_us;
-    uint64_t shutdown_timeout_ms; /* this and what follows is fixed at start */
-    uint64_t retain_period_ms;
-    uint32_t retain_max;
+    uint64_t shutdown_timeout_ms; /* fixed at start */
 };
 
 /* Makes the actor, known as app.daemon, and begins to read signals on the calling worker, which

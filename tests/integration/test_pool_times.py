@@ -36,3 +36,10 @@ def test_percentiles_are_there_at_once_and_tell_the_slow_from_the_usual(doorman)
         assert row[what + "_0.5"] < 900000
         assert 2900000 <= row[what + "_0.95"] <= 6000000
         assert row[what + "_0.95"] <= row[what + "_0.99"] <= 6000000
+    rows = {row["what"]: row for row in pooler.admin("SHOW LATENCY")}
+    assert list(rows) == ["query", "transaction", "wait", "connect"]
+    assert int(rows["query"]["count"]) == int(rows["wait"]["count"]) == 20
+    assert int(rows["connect"]["count"]) == len(pooler.admin("SHOW SERVERS"))
+    for row in rows.values():
+        values = [float(row[name]) for name in ("0.5", "0.9", "0.95", "0.99", "0.999", "max")]
+        assert values == sorted(values) and values[-1] < 6000000

@@ -64,8 +64,8 @@ static const struct reference references[] = {
     {GENERAL, "idle_timeout", DURATION, P, "600000", "\"1h\"", "3600000"},
     {GENERAL, "server_lifetime", DURATION, P, "1200000", "\"1d\"", "86400000"},
     {GENERAL, "server_idle_check_timeout", DURATION, P, "60000", "0", "0"},
-    {GENERAL, "retain_connections_time", DURATION, R, "30000", "\"100ms\"", "100"},
-    {GENERAL, "retain_connections_max", USIZE, R, "3", "0", "0"},
+    {GENERAL, "retain_connections_time", DURATION, L, "30000", "\"100ms\"", "100"},
+    {GENERAL, "retain_connections_max", USIZE, L, "3", "0", "0"},
     {GENERAL, "shutdown_timeout", DURATION, R, "10000", "\"1m\"", "60000"},
     {GENERAL, "proxy_copy_data_timeout", DURATION, L, "15000", "\"1m\"", "60000"},
     /* pools */
