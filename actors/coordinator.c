@@ -221,7 +221,10 @@ static void on_release(struct worker *w, struct coordinator *c, struct message *
     c->current--;
     if (release.evicted != EVICTED_NOT)
         claim->closing--;
-    claim->promised -= release.evicted == EVICTED_LATER;
+    if (release.evicted == EVICTED_LATER && claim->paid > 0)
+        claim->paid--;
+    else
+        claim->promised -= release.evicted == EVICTED_LATER;
     c->evictions += release.evicted == EVICTED_NOW || release.evicted == EVICTED_LATER;
     match(w, c, NULL);
 }
@@ -245,8 +248,11 @@ static void on_kept(struct worker *w, struct coordinator *c, struct message *m)
     if (claim == NULL)
         return;
     claim->keeping--;
-    claim->promised -= (uint32_t)kept.done;
-    claim->closing -= (uint32_t)kept.done;
+    claim->promised--;
+    if (kept.done)
+        claim->closing--;
+    else
+        claim->paid++; /* it is being closed already */
     coordinator_evict(w, c);
 }
 
@@ -300,7 +306,8 @@ void coordinator_check(const struct coordinator *c)
     for (size_t i = 0; i < c->claim_count; i++) {
         const struct claim *claim = &c->claims[i];
 
-        INVARIANT(claim->closing <= claim->held && claim->promised <= claim->closing);
+        INVARIANT(claim->closing <= claim->held && claim->keeping <= claim->promised);
+        INVARIANT(claim->promised + claim->paid <= claim->closing);
         INVARIANT(claim->granted == 0);
         held += claim->held;
         wanted += claim->wanted;

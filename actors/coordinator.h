@@ -41,6 +41,7 @@ struct claim {
     uint32_t closing;  /* of those held, sure to come back: being closed, or promised */
     uint32_t promised; /* of these, still in use */
     uint32_t keeping;  /* promises that were given back, without an answer yet */
+    uint32_t paid;     /* promises that could not be given back: those are being closed */
     uint64_t since;    /* a ticket: who wants longer has the smaller one */
     uint64_t asked_us; /* when it was last asked */
     uint64_t ask_us;   /* nothing can be had from it before */
