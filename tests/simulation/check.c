@@ -107,7 +107,10 @@ static void check_pool(struct actor *a)
     }
     if (idle != p->idle_count)
         sim_fail("pool %u has %u idle backends and knows of %u", a->index, idle, p->idle_count);
-    check_growth(a->index, size, p->effective->pool_size);
+    if (p->replaced > 3)
+        sim_fail("pool %u replaces %u backends at a time", a->index, p->replaced);
+    check_growth(a->index, size, p->effective->pool_size + p->replaced);
+    pool_check(p);
     check_deadlines(p);
 }
 
@@ -149,11 +152,23 @@ static void look_for_busy(struct actor *a)
     }
 }
 
+/* Permits are as many as backends, and nobody wants or owes any. */
+static void look_for_claims(struct actor *a)
+{
+    const struct coordinator *c = coordinator_of(a);
+
+    coordinator_check(c);
+    busy_found |= c->current != idle_found;
+    for (size_t i = 0; i < c->claim_count; i++)
+        busy_found |= c->claims[i].wanted + c->claims[i].closing + c->claims[i].keeping > 0;
+}
+
 bool check_is_quiet(void)
 {
     busy_found = actor_count(&session_type) > 0;
     idle_found = 0;
     each(&pool_type, look_for_busy);
+    each(&coordinator_type, look_for_claims);
     for (unsigned i = 0; i < runtime_workers(); i++)
         busy_found |= runtime_worker(i)->stacks.in_use > 0; /* a reload, say */
     return !busy_found && actor_count(&backend_type) == idle_found && sim_near_open() <= idle_found;
@@ -165,6 +180,16 @@ static void tell_session(struct actor *a)
 
     printf("session %u: %s, client %d, flags %x, descriptor %d\n", a->index,
            session_phase_name(s->phase), s->client, s->flags, s->conn.fd);
+}
+
+static void tell_coordinator(struct actor *a)
+{
+    const struct coordinator *c = coordinator_of(a);
+
+    printf("coordinator %u: %u permits are out\n", a->index, c->current);
+    for (size_t i = 0; i < c->claim_count; i++)
+        printf("  pool %u: holds %u, wants %u, closes %u, keeps %u\n", (unsigned)c->claims[i].pool,
+               c->claims[i].held, c->claims[i].wanted, c->claims[i].closing, c->claims[i].keeping);
 }
 
 static void tell_pool(struct actor *a)
@@ -181,6 +206,7 @@ void check_tell(void)
 {
     each(&session_type, tell_session);
     each(&pool_type, tell_pool);
+    each(&coordinator_type, tell_coordinator);
     printf("%u descriptors, %u sessions, %u backends\n", sim_near_open(),
            actor_count(&session_type), actor_count(&backend_type));
 }

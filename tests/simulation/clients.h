@@ -34,6 +34,9 @@ struct plan {
     unsigned idle_ms;
     unsigned check_ms; /* server_idle_check_timeout */
     unsigned retain_ms;
+    unsigned retain_max;
+    unsigned guaranteed; /* min_guaranteed_pool_size */
+    bool replaces;       /* backends grow so old that others are opened in their place */
     bool round_robin;
     bool local; /* servers at a Unix socket */
 };

@@ -32,6 +32,7 @@ static void draw_cap(void)
     plan.reserve = sim_chance(500) ? 0 : between(1, 3);
     plan.reserve_wait_ms = sim_chance(500) ? 3000 : between(1, 200);
     plan.young_ms = sim_chance(300) ? 30000 : between(1, 100);
+    plan.guaranteed = sim_chance(700) ? 0 : between(1, 3);
 }
 
 static void draw_plan(void)
@@ -59,6 +60,13 @@ static void draw_plan(void)
     plan.idle_ms = sim_chance(700) ? 600000 : between(20, 2000);
     plan.check_ms = sim_chance(700) ? 60000 : between(1, 100);
     plan.retain_ms = sim_chance(700) ? 30000 : between(10, 1000);
+    plan.retain_max = sim_chance(500) ? 0 : 3;
+    plan.replaces = sim_chance(30);
+    if (plan.replaces) { /* and clients take their time */
+        plan.lifetime_ms = between(75000, 90000);
+        plan.idle_ms = 600000;
+        plan.think_us = between(5000000, 20000000);
+    }
     draw_cap();
 }
 
@@ -74,15 +82,17 @@ static void write_config(void)
             plan.prepared ? "true" : "false");
     fprintf(file, "  server_lifetime: %u\n  idle_timeout: %u\n  server_idle_check_timeout: %u\n",
             plan.lifetime_ms, plan.idle_ms, plan.check_ms);
-    fprintf(file, "  retain_connections_time: %u\n  server_round_robin: %s\n", plan.retain_ms,
-            plan.round_robin ? "true" : "false");
+    fprintf(file, "  retain_connections_time: %u\n  retain_connections_max: %u\n", plan.retain_ms,
+            plan.retain_max);
+    fprintf(file, "  server_round_robin: %s\n", plan.round_robin ? "true" : "false");
     fprintf(file, "pools:\n  db0:\n    server_host: \"%s\"\n    server_port: 5432\n",
             plan.local ? "/sim" : "127.0.0.1");
     if (plan.cap > 0)
         fprintf(file,
                 "    max_db_connections: %u\n    reserve_pool_size: %u\n"
-                "    reserve_pool_timeout: %u\n    min_connection_lifetime: %u\n",
-                plan.cap, plan.reserve, plan.reserve_wait_ms, plan.young_ms);
+                "    reserve_pool_timeout: %u\n    min_connection_lifetime: %u\n"
+                "    min_guaranteed_pool_size: %u\n",
+                plan.cap, plan.reserve, plan.reserve_wait_ms, plan.young_ms, plan.guaranteed);
     fprintf(file, "    pool_mode: %s\n    cleanup_server_connections: %s\n    users:\n",
             plan.session_mode ? "session" : "transaction", plan.cleanup ? "true" : "false");
     for (unsigned i = 0; i < plan.users; i++) {
@@ -137,9 +147,7 @@ static void launch_daemon(struct worker *w)
     struct root *r = CONTAINER_OF(a, struct root, actor);
 
     r->shutdown_timeout_ms = 10000;
-    r->retain_period_ms = plan.retain_ms;
     r->sweep_period_us = 1000000;
-    r->retain_max = sim_chance(500) ? 0 : 3;
     app.daemon = actor_id_of(a);
     app.config_path = path;
     actor_launch(w, a);
