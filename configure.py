@@ -473,7 +473,8 @@ def add_deeds(graph, programs):
     up = "$python tests/tools/up.py --builddir $builddir"
     graph.run("up", up, "UP", programs["main"])
     graph.run("up-once", up + " --once", "UP once", programs["main"])
-    graph.run("drivers", "$python tests/drivers/run.py --builddir $builddir", "DRIVERS",
+    graph.run("drivers", "$python tests/drivers/run.py --builddir $builddir --spread",
+              "DRIVERS",
               programs["main"])
     graph.run("soak", "$python tests/soak/soak.py --builddir $builddir", "SOAK",
               programs["main"])

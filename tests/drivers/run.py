@@ -33,6 +33,7 @@ SCENARIOS = ["simple", "prepared", "forced", "unprepared", "pipeline", "copy", "
              "cursors", "large", "transactions", "settings", "notices", "listen", "reconnects",
              "pool", "functions"]
 CLEAN = "clean"
+MODES = ("transaction", "session")
 PYTHON = "/usr/bin/python3"
 JDBC = "/usr/share/java/postgresql.jar"
 
@@ -161,12 +162,13 @@ class Matrix:
         self.lock = threading.Lock()
         self.build_lock = threading.Lock()
 
-    def targets(self):
-        """Columns: (name, mode, engine)."""
-        yield "direct", "direct", None
-        for engine in self.options.engines:
-            for mode in ("transaction", "session"):
-                yield "%s/%s" % (mode, engine), mode, engine
+    def pairs(self, driver):
+        """Engines and the modes that are tried on each."""
+        engines = self.options.engines
+        if not self.options.spread or len(engines) != 2:
+            return [(engine, MODES) for engine in engines]
+        turn = [d.name for d in drivers("")].index(driver.name) % 2
+        return [(engines[turn], MODES[:1]), (engines[1 - turn], MODES[1:])]
 
     def run_driver(self, driver):
         """Outcomes by target. Builds, runs directly, then through a pooler per engine."""
@@ -174,28 +176,26 @@ class Matrix:
             trouble = build_once(tuple(map(tuple, driver.build)),
                                  tuple(driver.environment.items()))
         if trouble:
-            outcomes = {}
-            for target, _, _ in self.targets():
-                outcomes[target] = Outcome()
-                outcomes[target].read("", self.scenarios, trouble)
-            return outcomes
+            outcome = Outcome()
+            outcome.read("", self.scenarios, trouble)
+            return {"anywhere": outcome}
         outcomes = {"direct": self.run_at(driver, "direct", "direct", self.postgres.port, DATABASE)}
-        for engine in self.options.engines:
-            self.run_engine(driver, engine, outcomes)
+        for engine, modes in self.pairs(driver):
+            self.run_engine(driver, engine, modes, outcomes)
         for target, outcome in outcomes.items():
             compare(outcome, outcomes["direct"])
         return outcomes
 
-    def run_engine(self, driver, engine, outcomes):
+    def run_engine(self, driver, engine, modes, outcomes):
         with tempfile.TemporaryDirectory(prefix="pg_doorman-drivers-") as folder:
-            pooler = self.start_pooler(folder, driver, engine)
+            pooler = self.start_pooler(folder, engine)
             try:
-                for mode in ("transaction", "session"):
+                for mode in modes:
                     target = "%s/%s" % (mode, engine)
                     outcome = self.run_at(driver, target, mode, pooler.port, mode)
                     outcomes[target] = outcome
                     try:
-                        self.check_clean(pooler, driver, mode)
+                        self.check_clean(pooler, mode)
                         outcome.cells[CLEAN] = ("ok", "")
                     except Exception as problem:
                         outcome.fail(CLEAN, one_line(problem))
@@ -203,21 +203,20 @@ class Matrix:
                 try:
                     pooler.finish()
                 except AssertionError as problem:
-                    for mode in ("transaction", "session"):
+                    for mode in modes:
                         outcomes["%s/%s" % (mode, engine)].fail(CLEAN, one_line(problem))
             if self.options.keep_logs:
                 shutil.copy(pooler.log_path, os.path.join(
                     self.options.keep_logs, "%s-%s.log" % (driver.name, engine)))
 
-    def start_pooler(self, folder, driver, engine):
+    def start_pooler(self, folder, engine):
         from pooler import Doorman, configuration
         from postgres import free_port
         user = {"username": USER, "password": self.postgres.verifier(USER), "pool_size": BACKENDS}
         pools = {mode: {"server_host": "127.0.0.1", "server_port": self.postgres.port,
                         "server_database": DATABASE, "pool_mode": mode,
-                        "application_name": "%s %s %s" % (driver.name, mode, engine),
                         "users": [user]}
-                 for mode in ("transaction", "session")}
+                 for mode in MODES}
         with self.lock:  # the port must not be found twice
             port = free_port()
             config = configuration(port, pools, query_wait_timeout=60000,
@@ -255,14 +254,15 @@ class Matrix:
 
     # ---- afterwards
 
-    def check_clean(self, pooler, driver, mode):
+    def check_clean(self, pooler, mode):
         """Nobody holds a backend, there are not too many, and none has traces of a client."""
         import psycopg2
         from postgres import PASSWORDS
         pooler.wait_idle(database=mode, user=USER)
-        found = self.postgres.run(
-            "SELECT state FROM pg_stat_activity WHERE application_name LIKE %s",
-            ("%s %s %%" % (driver.name, mode),))
+        pids = [int(row["server_process_id"]) for row in pooler.admin("SHOW SERVERS")
+                if row["database_name"] == mode]
+        found = self.postgres.run("SELECT state FROM pg_stat_activity WHERE pid = ANY(%s)",
+                                  (pids,))
         assert len(found) <= BACKENDS, "%d connections to PostgreSQL" % len(found)
         assert all(state == ("idle",) for state in found), found
         connections = [psycopg2.connect(host="127.0.0.1", port=pooler.port, user=USER,
@@ -367,6 +367,8 @@ def parse_options(names):
     add("drivers", nargs="*", metavar="DRIVER", help="some of: " + " ".join(names))
     add("--builddir", default="build", help="where pg_doorman is")
     add("--engines", default="io_uring,epoll", type=lambda text: text.split(","))
+    add("--spread", action="store_true",
+        help="each driver on one engine in one mode, on the other in the other, by turns")
     add("--scenarios", default=[], type=lambda text: text.split(","), help="some, with commas")
     add("--seconds", default=120, type=int, help="limit for one run of one program")
     add("--jobs", default=2, type=int, help="how many drivers at once")

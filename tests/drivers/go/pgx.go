@@ -244,7 +244,7 @@ func pgxCancel(c *client) {
 				}
 			}
 		}()
-		pgxSee(c, pgxFails("57014", pgxExec(db, "SELECT pg_sleep($1)", 60)))
+		c.see(pgxFails("57014", pgxExec(db, "SELECT pg_sleep($1)", 60)).Message)
 		close(over)
 		canceller.Wait()
 		check(pgxInt(db, "SELECT 1") == 1)
