@@ -207,8 +207,9 @@ void session_cancel_backend(struct worker *w, struct session *s, actor_id reques
     struct backend *b = s->backend;
     const struct ledger_entry *running = ledger_head(&b->ledger);
 
-    /* It would strike the BEGIN or the settings that precede what is meant. */
-    if (running != NULL && running->whose == FOR_POOLER) {
+    /* It would strike the BEGIN or the settings that precede what is meant. A Parse is no matter:
+     * its reply comes with those to what follows it, so that may be what runs. */
+    if (running != NULL && running->whose == FOR_POOLER && running->kind == ASK_QUERY) {
         s->cancel_due = true;
         if (requester != 0)
             actor_tell(w, requester, MESSAGE(CANCEL_DONE, .sent = 0));

@@ -373,3 +373,18 @@ def test_statement_is_cancelled_while_it_waits_for_a_server(doorman, postgres, m
         assert wire.rows(client.until_ready()) == [["next"]]
         assert wire.sqlstates(client.run(sql)) == ["42P01"]
     pooler.wait_idle()
+
+
+def test_statement_behind_a_parse_of_the_pooler_is_cancelled(doorman, postgres):
+    """PostgreSQL keeps the reply to the Parse to itself until the statement has ended."""
+    pooler = doorman(pool_size=1)
+    with pooler.client() as client:
+        client.send(wire.parse("s", SLEEP), wire.sync())
+        client.until_ready()
+        pooler.admin("RECONNECT")  # the next server connection has not got it
+        client.send(wire.bind("", "s"), wire.execute(), wire.sync())
+        running(postgres)
+        client.cancel()
+        assert cancelled(client.until_ready())
+        assert client.value("SELECT 'alive'") == "alive"
+    pooler.wait_idle()
