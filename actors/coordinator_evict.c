@@ -119,7 +119,7 @@ void coordinator_evict(struct worker *w, struct coordinator *c)
     }
     /* What closes over a cap that was lowered helps nobody. */
     uint32_t over = c->current > c->max + c->reserve ? c->current - c->max - c->reserve : 0;
-    bool hungry = c->max > 0 && wanted + over > closing - keeping;
+    bool hungry = c->max > 0 && wanted > 0 && wanted + over > closing - keeping;
     atomic_store_explicit(&c->shared->hungry, hungry, memory_order_relaxed);
     if (closing - keeping > wanted + over)
         take_back_promises(w, c, closing - keeping - wanted - over);

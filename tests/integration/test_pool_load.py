@@ -25,10 +25,10 @@ def test_forty_clients_that_start_together_get_forty_backends(doorman):
 
     async def start_all():
         clients = await asyncio.gather(*(AsyncWire().open(pooler.address) for _ in range(40)))
-        running = [asyncio.ensure_future(client.query("SELECT pg_sleep(4)")) for client in clients]
+        running = [asyncio.ensure_future(client.query("SELECT pg_sleep(3)")) for client in clients]
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, wait_until, lambda: pooler.pool_row()["sv_active"] == 40,
-                                   4, "forty active backends")
+                                   3, "forty active backends")
         row = pooler.pool_row()
         assert (row["cl_active"], row["cl_waiting"]) == (40, 0)
         for messages in await asyncio.gather(*running):
@@ -39,7 +39,7 @@ def test_forty_clients_that_start_together_get_forty_backends(doorman):
     asyncio.run(start_all())
 
 
-@pytest.mark.parametrize("clients, size, hold_ms", [(300, 10, 10), (100, 2, 50), (200, 5, 10)])
+@pytest.mark.parametrize("clients, size, hold_ms", [(300, 10, 10), (100, 2, 50)])
 def test_load_is_served_in_turn_by_no_more_backends_than_needed(doorman, clients, size, hold_ms):
     pooler = doorman(pool_size=size, general={"query_wait_timeout": "30s"})
     served = [0] * clients
@@ -52,7 +52,7 @@ def test_load_is_served_in_turn_by_no_more_backends_than_needed(doorman, clients
         client.close()
 
     async def all_of_them():
-        until = time.monotonic() + 3
+        until = time.monotonic() + 2
         await asyncio.gather(*(one(number, until) for number in range(clients)))
 
     asyncio.run(all_of_them())
@@ -122,7 +122,7 @@ def test_cap_holds_and_nothing_fails_under_changing_load(doorman, postgres, relo
 
     pooler = doorman(pools={"app": settings(0)}, general={"query_wait_timeout": "20s",
                                                          "retain_connections_time": 200})
-    errors, seconds = [], 5
+    errors, seconds = [], 4 if reload_each_second else 3
     ended = threading.Event()
 
     def reload_all_the_time():
@@ -215,7 +215,7 @@ def test_returns_are_waited_for_when_that_is_quicker(doorman, postgres):
             while time.monotonic() < until:
                 await client.query("SELECT 1")
             client.close()
-        until = time.monotonic() + 1.5
+        until = time.monotonic() + 1
         await asyncio.gather(*(one(until) for _ in range(12)))
 
     for target in (pooler, eager):
