@@ -344,11 +344,13 @@ static void on_closed(struct worker *w, struct session *s, struct message *m)
         session_close_backend(w, s);
 }
 
-/* One that comes from another process has left its alarms there. */
-static void on_start(struct worker *w, struct session *s)
+/* It comes from another process: its alarms are set again, and what it had read is looked at. */
+static void session_resume(struct worker *w, struct session *s)
 {
-    if ((s->flags & SESSION_LOGGED_IN) != 0 && s->shared != NULL)
+    if ((s->flags & SESSION_LOGGED_IN) != 0 && s->shared != NULL) {
         session_watch_limits(w, s);
+        session_trim_statements(w, s);
+    }
     if (s->in != NULL)
         run_input(w, s);
 }
@@ -361,8 +363,8 @@ static void session_receive(struct worker *w, struct actor *self, struct message
     case MESSAGE_RECV: on_recv(w, s, m); break;
     case MESSAGE_SENT: on_sent(w, s, m); break;
     case MESSAGE_CLOSED: on_closed(w, s, m); break;
-    case MESSAGE_START: on_start(w, s); break; /* settle() arms the first receive */
-    case MSG_SESSION_MOVED: break;             /* nothing is left but to end */
+    case MESSAGE_START: session_resume(w, s); break; /* settle() arms the first receive */
+    case MSG_SESSION_MOVED: break;                   /* nothing is left but to end */
     case MSG_POOL_LEASE: session_on_lease(w, s, m); break;
     case MSG_POOL_REFUSED: session_on_refused(w, s, m); break;
     case MSG_POOL_WITHDRAWN: session_on_withdrawn(w, s); break;

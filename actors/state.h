@@ -193,6 +193,7 @@ enum state_session_flag {
     STATE_SYNC_FAILED = 65536,
     STATE_BATCH_SYNCED = 131072,
     STATE_SKIP_PARAMETERS = 262144,
+    STATE_SKIPS_TO_SYNC = 524288,
 };
 /* Flags of a backend. */
 enum state_backend_flag {

@@ -20,7 +20,11 @@ enum {
     HOLD_ATTEMPTS = 5, /* to take a send back */
 };
 
+/* How long the parts of a freeze took, for the log. */
+enum lap { LAP_HELD, LAP_CHOSEN, LAP_WRITTEN, LAP_SENT, LAP_PREPARED, LAP_ADOPTED, LAP_COUNT };
+
 struct round {
+    uint64_t laps_us[LAP_COUNT]; /* clock at the end of each */
     const struct upgrade_child *child;
     struct upgrade_load load;
     struct state_writer document;
@@ -54,6 +58,11 @@ static void resume(struct worker *w, void *context)
     conn_resume(w, r->load.conns, r->load.conn_count);
 }
 
+static void lap(struct round *r, enum lap which)
+{
+    r->laps_us[which] = clock_us();
+}
+
 static bool sends_left(const struct round *r)
 {
     for (size_t i = 0; i < r->load.conn_count; i++) {
@@ -75,7 +84,9 @@ static int stop(struct round *r, struct failure *why)
     freeze_each(hold_receives, r);
     for (int i = 0; i < HOLD_ATTEMPTS && sends_left(r); i++)
         freeze_each(hold_sends, r);
+    lap(r, LAP_HELD);
     upgrade_load_choose(runtime_worker(0), &r->load);
+    lap(r, LAP_CHOSEN);
     return 0;
 }
 
@@ -176,6 +187,7 @@ static int ship(struct round *r, uint64_t generation, uint64_t round, struct fai
 
     if (write_document(r, generation, round, why) != 0 || enough_descriptors(r, why) != 0)
         return -1;
+    lap(r, LAP_WRITTEN);
     r->page = commit_page_new(&r->page_fd, why);
     if (r->page == NULL)
         return -1;
@@ -187,11 +199,13 @@ static int ship(struct round *r, uint64_t generation, uint64_t round, struct fai
     upgrade_test_point("begin", r->child->pid);
     if (send_fds(r, why) != 0)
         return -1;
+    lap(r, LAP_SENT);
     upgrade_test_point("fds", r->child->pid);
     if (handoff_send(r->child->link, HANDOFF_END, end, 1, (struct bytes){0}, NULL, 0, why) != 0)
         return -1;
     if (await(r, HANDOFF_PREPARED, answer, why) != 0)
         return -1;
+    lap(r, LAP_PREPARED);
     upgrade_test_point("prepared", r->child->pid);
     if (process_ended(r->child->watch, 0))
         return fail(why, "the new process has ended");
@@ -246,7 +260,9 @@ static enum round_result decide(struct round *r, struct failure *why)
                      &ignored) != 0)
         log_debug("upgrade: %s", ignored.text);
     upgrade_test_point("committed", r->child->pid);
-    return await_adoption(r, why);
+    enum round_result result = await_adoption(r, why);
+    lap(r, LAP_ADOPTED);
+    return result;
 }
 
 /* --- what is told --- */
@@ -273,6 +289,24 @@ static void count(struct upgrade_status *status, void *context)
     status->waiters += load->waiters;
     status->backends += load->backend_count;
     status->longest_freeze_us = MAX(status->longest_freeze_us, clock_us() - r->frozen_us);
+}
+
+static void say_laps(const struct round *r)
+{
+    static const char *const names[LAP_COUNT] = {"take back", "choose",         "write",
+                                                 "send",      "read and check", "take over"};
+    uint64_t from_us = r->frozen_us;
+    char text[256];
+    size_t len = 0;
+
+    for (size_t i = 0; i < LAP_COUNT; i++) {
+        len += (size_t)snprintf(text + len, sizeof text - len, "%s%s %llu", i > 0 ? ", " : "",
+                                names[i], (unsigned long long)(r->laps_us[i] - from_us));
+        from_us = r->laps_us[i];
+    }
+    log_info("upgrade: frozen for %llu us: %s, forget %llu",
+             (unsigned long long)(clock_us() - r->frozen_us), text,
+             (unsigned long long)(clock_us() - from_us));
 }
 
 static void leave(struct worker *w, void *context)
@@ -321,8 +355,10 @@ enum round_result upgrade_round(const struct upgrade_child *child, uint64_t gene
     enum round_result result = run(&r, generation, round, why);
     if (result == ROUND_MOVED || result == ROUND_LOST)
         freeze_on(0, leave, &r);
-    if (result == ROUND_MOVED)
+    if (result == ROUND_MOVED) {
+        say_laps(&r);
         upgrade_status_change(count, &r);
+    }
     go_on(&r);
     round_free(&r);
     return result;

@@ -506,12 +506,10 @@ static void uring_hold(struct worker *w, struct conn *const *conns, size_t count
     for (size_t i = 0; i < count; i++) {
         if (!in_flight(w, conns[i], sends))
             continue;
-        if (sends) {
+        if (sends)
             cancel_held(w, conns[i], TAG_SEND);
-        } else {
-            cancel_held(w, conns[i], TAG_RECV_SMALL);
-            cancel_held(w, conns[i], TAG_RECV_LARGE);
-        }
+        else
+            cancel_held(w, conns[i], conns[i]->flags & CONN_BULK ? TAG_RECV_LARGE : TAG_RECV_SMALL);
         if (++since % PER_SUBMISSION == 0)
             reap_held(w);
     }
@@ -519,8 +517,12 @@ static void uring_hold(struct worker *w, struct conn *const *conns, size_t count
     while (io_of(w)->prompt_count > 0)
         reap_held(w);
     for (size_t i = 0; i < count && !sends; i++) {
-        while (in_flight(w, conns[i], false))
+        /* It may have been armed with the other class. */
+        while (in_flight(w, conns[i], false)) {
+            cancel_held(w, conns[i], TAG_RECV_SMALL);
+            cancel_held(w, conns[i], TAG_RECV_LARGE);
             reap_held(w);
+        }
     }
 }
 
