@@ -481,6 +481,7 @@ def add_deeds(graph, programs):
     differential = "$python tests/differential/differential.py --program $builddir/pg_doorman"
     graph.run("differential", differential + " --engines io_uring,epoll --scripts 250",
               "DIFFERENTIAL", programs["main"])
+    graph.run("demo-upgrade", "$python tests/demo/upgrade.py", "DEMO upgrade", programs["main"])
     graph.run("bench", "$python tests/bench/bench.py", "BENCH",
               programs["main"] + programs["bench"])
     graph.run("check-format", "$python tests/tools/check_format.py --clang-format $clang_format",

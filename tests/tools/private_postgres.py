@@ -75,7 +75,8 @@ class PrivatePostgres(Postgres):
     """A server of our own, on 127.0.0.1 and a free port. PostgreSQL refuses to run as root, so
     then it runs as the user postgres."""
 
-    def __init__(self):
+    def __init__(self, **settings):
+        self.settings = settings
         self.password = secrets.token_hex(16)
         super().__init__("", {"PGPASSWORD": self.password, "PGUSER": "postgres",
                               "PGDATABASE": "postgres", "PGSSLMODE": "disable"})
@@ -102,7 +103,7 @@ class PrivatePostgres(Postgres):
         settings = {
             "listen_addresses": "127.0.0.1", "port": self.port,
             "unix_socket_directories": self.folder, "max_connections": 100, "fsync": "off",
-            "logging_collector": "off",
+            "logging_collector": "off", **self.settings,
         }
         command = [find_program("postgres"), "-D", data]
         for name, value in settings.items():
