@@ -1,0 +1,218 @@
+"""Upgrades that fail, at each step: the old process goes on as if nothing had been. And deaths: of
+either process, on either side of the commit."""
+
+import os
+import signal
+import stat
+
+import pytest
+
+import wire
+from pooler import BINARY
+from upgrading import Upgrading, alive
+from waiting import wait_until
+from wire import query
+
+
+class Scene:
+    """A pooler with one of each: idle, in a transaction, waiting; all must be as before."""
+
+    def __init__(self, doorman, fault=None, binary=None, **settings):
+        environment = {"PG_DOORMAN_UPGRADE_FAULT": fault} if fault else None
+        self.upgrading = Upgrading(doorman(pool_size=1, environment=environment, **settings))
+        self.doorman = self.upgrading.doorman
+        self.idle = self.doorman.client()
+        self.idle.query("SELECT 1")
+        self.holder = self.doorman.client()
+        self.holder.query("BEGIN")
+        self.pid = self.holder.value("SELECT pg_backend_pid()")
+        self.waiter = self.doorman.client()
+        self.waiter.send(query("SELECT pg_backend_pid()"))
+        wait_until(lambda: self.doorman.pool_row()["cl_waiting"] == 1, 5, "the client to wait")
+
+    def all_is_well(self):
+        assert self.holder.value("SELECT pg_backend_pid()") == self.pid
+        assert wire.tags(self.holder.query("COMMIT")) == ["COMMIT"]
+        assert wire.rows(self.waiter.until_ready()) == [[self.pid]]
+        assert self.idle.value("SELECT pg_backend_pid()") == self.pid
+        new = self.doorman.client()
+        assert new.value("SELECT pg_backend_pid()") == self.pid
+        for client in (self.idle, self.holder, self.waiter, new):
+            client.terminate()
+
+    def fails(self, words):
+        """It does, with these words in the log, and nothing has changed."""
+        first = self.upgrading.pid
+        self.upgrading.request()
+        wait_until(lambda: words in self.doorman.log(), 30, words)
+        wait_until(lambda: "nothing has changed" in self.doorman.log(), 10, "the end of it")
+        assert alive(first) and self.doorman.running()
+        status = self.upgrading.status()
+        assert status["phase"] == "serving" and status["result"] in ("aborted", "reclaimed")
+        assert status["error"]
+        self.all_is_well()
+        wait_until(lambda: self.upgrading.successor() is None, 10, "no second process")
+        assert not self.doorman.running() or alive(first)
+
+    def succeeds(self):
+        self.upgrading.follow()
+        self.all_is_well()
+
+
+@pytest.fixture
+def scene(doorman):
+    made = []
+
+    def start(*arguments, **settings):
+        made.append(Scene(doorman, *arguments, **settings))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.upgrading.finish()
+
+
+def test_invalid_configuration(scene):
+    now = scene()
+    path = now.doorman.config_path
+    with open(path) as file:
+        good = file.read()
+    with open(path, "a") as file:
+        file.write("\ngeneral: [not, this]\n")
+    now.fails("CONFIGURATION VALIDATION FAILED")
+    assert "BINARY UPGRADE ABORTED" in now.doorman.log()
+    with open(path, "w") as file:
+        file.write(good)
+    client = now.doorman.client()
+    now.upgrading.upgrade()
+    assert client.value("SELECT 1") == "1"
+    client.terminate()
+
+
+def run_from_link(monkeypatch, tmp_path, target=BINARY):
+    """The program under test is a link, so that another can take its place."""
+    link = tmp_path / "pg_doorman"
+    link.symlink_to(target)
+    monkeypatch.setattr("pooler.BINARY", str(link))
+    return link
+
+
+def replace(link, text):
+    script = link.parent / "other"
+    script.write_text(text)
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    link.unlink()
+    link.symlink_to(script)
+
+
+def test_program_that_is_gone(scene, monkeypatch, tmp_path):
+    link = run_from_link(monkeypatch, tmp_path)
+    now = scene()
+    link.unlink()
+    now.fails("FAILED TO VALIDATE CONFIGURATION")
+
+
+def test_program_that_ends_at_once(scene, monkeypatch, tmp_path):
+    link = run_from_link(monkeypatch, tmp_path)
+    now = scene()
+    replace(link, "#!/bin/sh\n[ \"$1\" = -t ] && exit 0\nexit 3\n")
+    now.fails("New process exited before readiness")
+
+
+@pytest.mark.slow
+def test_program_that_hangs(scene, monkeypatch, tmp_path):
+    link = run_from_link(monkeypatch, tmp_path)
+    now = scene(general={"query_wait_timeout": "60s"})
+    replace(link, "#!/bin/sh\n[ \"$1\" = -t ] && exit 0\nexec sleep 60\n")
+    now.fails("did not signal readiness")
+
+
+def test_no_room_for_descriptors(scene):
+    """The successor cannot take them all: it says so, and the old process goes on."""
+    import resource
+    now = scene()
+    most = max(int(name) for name in os.listdir("/proc/%d/fd" % now.upgrading.pid))
+    resource.prlimit(now.upgrading.pid, resource.RLIMIT_NOFILE, (most + 2, 4096))
+    try:
+        now.upgrading.request()
+        wait_until(lambda: "nothing has changed" in now.doorman.log()
+                   or not alive(now.upgrading.pid), 30, "the end of it")
+    finally:
+        if alive(now.upgrading.pid):
+            resource.prlimit(now.upgrading.pid, resource.RLIMIT_NOFILE, (4096, 4096))
+    if not alive(now.upgrading.pid):
+        now.upgrading.follow()
+    now.all_is_well()
+
+
+@pytest.mark.parametrize("point", ["freeze", "begin", "fds", "prepared"])
+def test_successor_dies_before_the_commit(scene, point):
+    scene(point + ":kill-other").fails("nothing has changed")
+
+
+@pytest.mark.parametrize("point", ["fds", "begin"])
+def test_successor_stands_still_before_the_commit(scene, point):
+    scene(point + ":stop-other").fails("did not answer in time")
+
+
+def test_successor_dies_right_after_the_commit(scene):
+    """It has touched nothing yet: the old process takes everything back."""
+    now = scene("committed:kill-other")
+    now.upgrading.request()
+    wait_until(lambda: "nothing has changed" in now.doorman.log()
+               or "took over" in now.doorman.log(), 30, "the end of it")
+    if "took over" not in now.doorman.log():
+        assert now.upgrading.status()["result"] == "reclaimed"
+        now.all_is_well()
+
+
+def test_successor_stands_still_after_the_commit(scene):
+    now = scene("committed:stop-other")
+    now.upgrading.request()
+    wait_until(lambda: "nothing has changed" in now.doorman.log()
+               or "took over" in now.doorman.log(), 30, "the end of it")
+    if "took over" not in now.doorman.log():
+        assert now.upgrading.status()["result"] == "reclaimed"
+        now.all_is_well()
+
+
+@pytest.mark.parametrize("point", ["prepared", "committed"])
+def test_old_process_dies_when_all_is_there(scene, point):
+    """The successor has everything, and goes on with it."""
+    now = scene(point + ":die")
+    now.doorman.expected_status = -signal.SIGKILL
+    now.upgrading.request()
+    now.succeeds()
+    assert now.upgrading.status()["result"] == "adopted"
+
+
+@pytest.mark.parametrize("point", ["freeze", "begin", "fds"])
+def test_old_process_dies_before_all_is_there(scene, point):
+    """Its clients go with it; the successor serves new ones."""
+    now = scene(point + ":die")
+    now.doorman.expected_status = -signal.SIGKILL
+    now.upgrading.request()
+    now.upgrading.follow()
+    client = now.doorman.client()
+    assert client.value("SELECT 1") == "1"
+    client.terminate()
+
+
+def test_sigterm_while_the_successor_starts(scene, monkeypatch, tmp_path):
+    """The end of the process is the end of the upgrade."""
+    link = run_from_link(monkeypatch, tmp_path)
+    now = scene()
+    replace(link, "#!/bin/sh\n[ \"$1\" = -t ] && exit 0\nexec sleep 60\n")
+    now.upgrading.request()
+    wait_until(lambda: "Starting new process" in now.doorman.log(), 10, "the successor to start")
+    now.doorman.signal(signal.SIGTERM)
+    assert now.doorman.wait(10) == 0
+    wait_until(lambda: now.upgrading.successor() is None, 10, "the successor to be gone")
+
+
+def test_two_requests_are_one_upgrade(scene):
+    now = scene()
+    now.upgrading.request()
+    now.upgrading.request()
+    now.succeeds()
+    assert now.upgrading.status()["generation"] == "1"
