@@ -259,8 +259,9 @@ static bool runnable(unsigned index)
 
     if (t->held != NULL)
         return t->held_until_us <= now_us;
-    return t->where != SLEEPS || t->woken || t->progress.until_us <= now_us ||
-           sim_engine_ready(index);
+    if (t->where != SLEEPS || t->woken || t->progress.until_us <= now_us)
+        return true;
+    return sim_options.readiness ? sim_epoll_ready(index) : sim_engine_ready(index);
 }
 
 /* As if it were in the middle of a long handler: the actor is busy, and so is the worker. */
@@ -299,6 +300,9 @@ static void run_worker(unsigned index)
         worker_awake(w);
         t->woken = false;
         t->where = TURNS;
+    } else if (t->where == TURNS && sim_options.readiness) {
+        io_sim_epoll_engine.turn(w, 0);
+        t->where = RUNS;
     } else if (t->where == TURNS) {
         /* Some of what is ready now; the rest next time. */
         if (sim_chance(100) || !sim_engine_deliver(w))
@@ -310,6 +314,25 @@ static void run_worker(unsigned index)
             worker_awake(w);
     }
     worker_adopt(NULL);
+}
+
+/* A worker that sleeps must have been woken for what it has been given; what is in its run queue
+ * another may do that is awake. */
+static void check_wake_ups(void)
+{
+    bool somebody_awake = false;
+
+    for (unsigned i = 0; i < runtime_workers(); i++)
+        somebody_awake |= turns[i].where != SLEEPS || turns[i].woken || turns[i].held != NULL;
+    for (unsigned i = 0; i < runtime_workers(); i++) {
+        struct worker *w = runtime_worker(i);
+
+        if (turns[i].where != SLEEPS || turns[i].woken || turns[i].held != NULL)
+            continue;
+        if (atomic_load(&w->inbox) != NULL || w->resume_head != NULL ||
+            (atomic_load(&w->queue.count) > 0 && !somebody_awake))
+            sim_fail("worker %u sleeps, and nobody wakes it for what it has to do", i);
+    }
 }
 
 /* --- steps --- */
@@ -360,6 +383,7 @@ bool sim_step(void)
         else
             run_due((size_t)pick - awake);
     }
+    check_wake_ups();
     if (sim_options.checked != NULL)
         sim_options.checked();
     if (sim_options.step_us > 0 && sim_chance(300))
@@ -381,6 +405,20 @@ void sim_begin(uint64_t seed, bool trace)
     state[1] = splitmix(&seed);
 }
 
+void sim_start(void)
+{
+    struct failure why;
+
+    for (unsigned i = 1; i < runtime_workers(); i++) {
+        struct worker *w = runtime_worker(i);
+
+        strand_adopt_thread(&w->strand);
+        if (w->engine->init(w, &why) != 0)
+            sim_fail("worker %u: %s", i, why.text);
+    }
+    worker_adopt(NULL);
+}
+
 void sim_configure(const struct sim_options *options)
 {
     uint64_t seed = sim_options.seed;
@@ -391,6 +429,7 @@ void sim_configure(const struct sim_options *options)
     sim_options.trace = trace;
     for (unsigned i = 0; i < options->workers; i++)
         turns[i] = (struct turn){.weight = 1 + (unsigned)sim_below(3)};
+    sim_world.engine = options->readiness ? &io_sim_epoll_engine : &io_sim_engine;
     world_simulated = &sim_world;
     actor_batch = sim_chance(500) ? 1 : 1 + (unsigned)sim_below(64);
 }

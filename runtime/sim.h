@@ -40,6 +40,8 @@ struct sim_options {
 void sim_begin(uint64_t seed, bool trace);
 /* Before runtime_init(); takes the kernel's place for good. */
 void sim_configure(const struct sim_options *options);
+/* Behind runtime_init(), in place of runtime_start(). */
+void sim_start(void);
 /* One step. False: nothing will ever happen any more. */
 MUST_CHECK bool sim_step(void);
 uint64_t sim_steps(void);

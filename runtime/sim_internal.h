@@ -50,6 +50,11 @@ struct sim_end {
     struct io_poll *poll;
     uint16_t poll_worker;
     bool poll_cancelled;
+    /* io_sim_epoll.c: where it is registered, and what is new there */
+    uint16_t epoll_worker; /* plus one; 0: nowhere */
+    uint32_t epoll_events;
+    uint32_t epoll_edges;
+    uint64_t epoll_data;
     /* who wants to know of a hang-up */
     uint64_t watch_token;
     void (*hung_up)(uint64_t token);
@@ -60,8 +65,9 @@ struct sim_end {
 };
 
 extern struct sim_options sim_options;
-extern struct io_engine io_sim_engine;
-extern const struct world sim_world;
+extern struct io_engine io_sim_engine;       /* as io_uring */
+extern struct io_engine io_sim_epoll_engine; /* io_epoll.c */
+extern struct world sim_world;
 /* The near ends, by descriptor. */
 extern struct sim_end *sim_near[SIM_FDS];
 extern unsigned sim_near_limit; /* above the highest in use */
@@ -88,5 +94,8 @@ ssize_t sim_transmit(struct sim_end *e, const struct iovec *iov, unsigned count)
 bool sim_engine_ready(unsigned worker);
 /* Delivers one of them. False: there is none. */
 bool sim_engine_deliver(struct worker *w);
+
+/* io_sim_epoll.c */
+bool sim_epoll_ready(unsigned worker);
 
 #endif

@@ -115,6 +115,7 @@ static void arrive(void *context)
     bool ends = (a->fin && !p->fin_visible) || (a->reset && !p->reset);
     p->fin_visible |= a->fin;
     p->reset |= a->reset;
+    e->epoll_edges |= UINT32_MAX;
     sim_note("link %u: %zu bytes arrive%s%s", e->number, a->bytes, a->fin ? ", end" : "",
              a->reset ? ", reset" : "");
     free(a);
@@ -150,10 +151,8 @@ static void pipe_put(struct sim_pipe *p, const void *at, size_t len)
     p->len += len;
 }
 
-static size_t pipe_take(struct sim_pipe *p, void *out, size_t size)
+static size_t pipe_take(struct sim_pipe *p, void *out, size_t len)
 {
-    size_t len = sim_cut(MIN(size, p->visible));
-
     memcpy(out, p->bytes, len);
     memmove(p->bytes, p->bytes + len, p->len - len);
     p->len -= len;
@@ -204,8 +203,11 @@ ssize_t sim_receive(struct sim_end *e, void *out, size_t size)
     if (p->reset)
         return -ECONNRESET;
     if (p->visible > 0) {
+        size_t len = MIN(size, p->visible);
+
         maybe_break(e);
-        return (ssize_t)pipe_take(p, out, size);
+        /* Whoever works with readiness takes a short read for all there is, as it is. */
+        return (ssize_t)pipe_take(p, out, sim_options.readiness ? len : sim_cut(len));
     }
     return p->fin_visible || e->shut_read ? 0 : -EAGAIN;
 }
@@ -415,6 +417,7 @@ static int near_close(int fd)
     if (e->receiver != NULL || e->sender != NULL || e->poll != NULL)
         sim_fail("descriptor %d is closed with operations in flight", fd);
     sim_near[fd - SIM_FD_FIRST] = NULL;
+    e->epoll_worker = 0;
     open_streams -= e->kind == SIM_STREAM;
     sim_note("descriptor %d of link %u is closed", fd, e->number);
     e->closed = true;
@@ -447,7 +450,7 @@ static void near_watch(int fd, uint64_t token, void (*hung_up)(uint64_t token))
         tell_hang_up(e);
 }
 
-const struct world sim_world = {
+struct world sim_world = {
     .engine = &io_sim_engine,
     .clock_us = sim_now_us,
     .random = sim_random,
@@ -518,7 +521,7 @@ ssize_t sim_far_read(struct sim_far *far, void *out, size_t size)
 
     /* What came before a reset may be read, or be lost with it. */
     if (p->visible > 0 && !(p->reset && sim_chance(300)))
-        return (ssize_t)pipe_take(p, out, size);
+        return (ssize_t)pipe_take(p, out, sim_cut(MIN(size, p->visible)));
     if (p->reset)
         return -2;
     return p->fin_visible ? -1 : 0;

@@ -174,6 +174,11 @@ bool check_is_quiet(void)
     return !busy_found && actor_count(&backend_type) == idle_found && sim_near_open() <= idle_found;
 }
 
+bool check_is_empty(void)
+{
+    return check_is_quiet() && idle_found == 0 && sim_near_open() == 0;
+}
+
 static void tell_session(struct actor *a)
 {
     const struct session *s = session_of(a);

@@ -12,6 +12,8 @@ void check_step(void);
 bool check_is_quiet(void);
 /* What is not, on stdout. */
 void check_tell(void);
+/* And the pools have no backends any more. */
+bool check_is_empty(void);
 /* Then everything is home. */
 void check_at_rest(void);
 

@@ -131,13 +131,14 @@ static void begin_world(uint64_t seed, bool trace)
     options.hold_per_mille = sim_chance(300) ? 0 : between(1, 100);
     options.reset_per_mille = sim_chance(600) ? 0 : between(1, 300);
     options.refuse_per_mille = sim_chance(600) ? 0 : between(1, 200);
+    options.readiness = sim_chance(400);
     options.checked = check_step;
     options.troubled = clients_trouble;
     sim_configure(&options);
     runtime.workers = options.workers;
     if (runtime_init(&runtime, &why) != 0)
         sim_fail("runtime: %s", why.text);
-    worker_adopt(NULL);
+    sim_start();
 }
 
 /* As daemon_launch() does, but for the signals. */
@@ -283,5 +284,8 @@ void run_seed(uint64_t seed, bool trace)
     sim_calm();
     run_until(check_is_quiet);
     check_at_rest();
+    tell_pools(MSG_POOL_DRAIN);
+    run_until(check_is_quiet);
+    run_until(check_is_empty);
     unlink(path);
 }
