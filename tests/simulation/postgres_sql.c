@@ -75,6 +75,9 @@ void pg_check_owner(struct pg_conn *c, unsigned client)
             sim_fail("server %u: client %u is in the transaction of client %u", c->pid, client,
                      c->tx_owner);
     }
+    if (c->now.application != client)
+        sim_fail("server %u: client %u runs under the application name of %u", c->pid, client,
+                 c->now.application);
     if (c->owner == client)
         return;
     const char *left = what_is_left(c);
@@ -179,6 +182,23 @@ static void one_row(struct pg_conn *c, const char *text, const char *tag, bool e
     complete(c, tag);
 }
 
+/* PostgreSQL reports it. */
+static void set_application(struct pg_conn *c, unsigned client)
+{
+    char name[16];
+
+    snprintf(name, sizeof name, client == 0 ? "pg_doorman" : "c%u", client);
+    if (c->now.application != client)
+        write_parameter_status(&c->out, bytes_of("application_name"), bytes_of(name));
+    c->now.application = client;
+}
+
+static void reset_all(struct pg_conn *c)
+{
+    memset(c->now.settings, 0, sizeof c->now.settings);
+    set_application(c, 0);
+}
+
 static void forget_prepared(struct pg_conn *c)
 {
     for (size_t i = 0; i < PREPARED_MAX; i++) {
@@ -231,6 +251,7 @@ static void do_execute(struct pg_conn *c, const struct pg_tag *tag, bool extende
 
 static void discard_all(struct pg_conn *c)
 {
+    reset_all(c);
     c->now = (struct pg_state){0};
     c->before = c->now;
     c->locks = 0;
@@ -288,13 +309,13 @@ static bool session_statement(struct pg_conn *c, const char *text, const struct 
     else if (begins(text, "SET "))
         c->now.settings[tag->number % SETTINGS] = (int)tag->value;
     else if (begins(text, "RESET ALL"))
-        memset(c->now.settings, 0, sizeof c->now.settings);
+        reset_all(c);
+    else if (begins(text, "RESET \"application_name\""))
+        set_application(c, 0);
     else if (begins(text, "RESET ROLE"))
         c->now.role = 0;
     else if (begins(text, "RESET SESSION"))
         c->now.role = 0;
-    else if (begins(text, "RESET "))
-        c->now.settings[tag->number % SETTINGS] = 0;
     else if (begins(text, "DEALLOCATE ALL"))
         forget_prepared(c);
     else if (begins(text, "CLOSE ALL"))
@@ -369,6 +390,9 @@ static void execute_now(struct pg_conn *c, const char *text, const struct pg_tag
         do_copy_in(c, tag, extended);
     } else if (begins(text, "COPY t TO")) {
         do_copy_out(c, tag);
+    } else if (begins(text, "SELECT pg_catalog.set_config(E'application_name',")) {
+        set_application(c, number_of(text, "E'c"));
+        one_row(c, "", "SELECT 1", extended);
     } else if (begins(text, "SELECT")) {
         rows(c, tag, extended);
     } else {

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { STEPS_MAX = 5000000, BEAT_US = 20000 };
+enum { STEPS_MAX = 1500000, BEAT_US = 20000 };
 
 static char path[64];
 static bool calm;
