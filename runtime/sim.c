@@ -12,6 +12,9 @@ struct event {
     void *context;
 };
 
+/* How much faster one worker may be than another. */
+enum { WEIGHT_MAX = 30 };
+
 /* Where a worker is in its loop. */
 struct turn {
     enum { RUNS, TURNS, SLEEPS } where;
@@ -361,7 +364,7 @@ static unsigned candidates(uint8_t *out)
 
 bool sim_step(void)
 {
-    uint8_t workers[WORKERS_MAX * 4];
+    uint8_t workers[WORKERS_MAX * WEIGHT_MAX];
 
     collect_due();
     unsigned awake = candidates(workers);
@@ -428,7 +431,8 @@ void sim_configure(const struct sim_options *options)
     sim_options.seed = seed;
     sim_options.trace = trace;
     for (unsigned i = 0; i < options->workers; i++)
-        turns[i] = (struct turn){.weight = 1 + (unsigned)sim_below(3)};
+        turns[i] = (struct turn){
+            .weight = 1 + (unsigned)sim_below(sim_chance(300) ? WEIGHT_MAX : 3)};
     sim_world.engine = options->readiness ? &io_sim_epoll_engine : &io_sim_engine;
     world_simulated = &sim_world;
     actor_batch = sim_chance(500) ? 1 : 1 + (unsigned)sim_below(64);

@@ -203,6 +203,7 @@ int main(int argc, char **argv)
                 next = options.count;
         }
     }
+    free(children);
     double took = seconds() - start;
     printf("%llu seeds from %llu, %.0f seeds a minute, %.0f steps a seed\n",
            (unsigned long long)done, (unsigned long long)options.first, (double)done * 60 / took,
