@@ -431,8 +431,8 @@ void sim_configure(const struct sim_options *options)
     sim_options.seed = seed;
     sim_options.trace = trace;
     for (unsigned i = 0; i < options->workers; i++)
-        turns[i] = (struct turn){
-            .weight = 1 + (unsigned)sim_below(sim_chance(300) ? WEIGHT_MAX : 3)};
+        turns[i] = (struct turn){.weight = 1 +
+                                           (unsigned)sim_below(sim_chance(300) ? WEIGHT_MAX : 3)};
     sim_world.engine = options->readiness ? &io_sim_epoll_engine : &io_sim_engine;
     world_simulated = &sim_world;
     actor_batch = sim_chance(500) ? 1 : 1 + (unsigned)sim_below(64);

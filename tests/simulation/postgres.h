@@ -21,7 +21,7 @@ struct pg_state {
     int settings[SETTINGS]; /* 0: the default */
     int role;
     unsigned application; /* its name is that of this client; 0: the default */
-    uint32_t temp; /* tables, by number */
+    uint32_t temp;        /* tables, by number */
     uint32_t listens;
     uint32_t cursors; /* WITH HOLD */
 };
