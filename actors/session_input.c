@@ -376,7 +376,8 @@ static bool answer_bound(struct worker *w, struct session *s)
 {
     struct frame f;
 
-    if ((s->flags & (SESSION_REMAP | SESSION_COPY_IN)) != SESSION_REMAP ||
+    /* What the server would skip, or take as part of a COPY, is none of the pooler's. */
+    if ((s->flags & (SESSION_REMAP | SESSION_COPY_IN | SESSION_SKIP_TO_SYNC)) != SESSION_REMAP ||
         session_input(s)[0] != 'Q')
         return false;
     frame_peek(&f, session_input(s), session_input_len(s), FRAME_LIMIT);
@@ -393,7 +394,7 @@ static bool answer_bound(struct worker *w, struct session *s)
 /* Nobody can go on from there. What came before it has replies on their way, which come first. */
 static void end_at(struct worker *w, struct session *s, enum scan found, uint8_t type)
 {
-    if (s->phase == SESSION_BOUND && ledger_ends_ready(&s->backend->ledger) &&
+    if (s->phase == SESSION_BOUND && ledger_syncs(&s->backend->ledger) > 0 &&
         (s->flags & SESSION_COPY_IN) == 0)
         return;
     if (found == SCAN_BROKEN)
