@@ -154,7 +154,8 @@ class Difference:
 def compare(script, kind, direct, pooled, used=None):
     """None, or the first Difference. `direct` and `pooled`: streams by client."""
     masks = Masks(skipped_letters(script, kind))
-    hung_up = {step.client for step in script.steps if step.action != "send"}
+    hung_up = {step.client for step in script.steps if step.action != "send" or
+               any(m.name == "Terminate" for m in step.messages)}
     expected = {client: stream for _, kinds, streams in script.differs if kind in kinds
                 for client, stream in streams.items()}
     found = None

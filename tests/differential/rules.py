@@ -1,8 +1,8 @@
 """What a generated script must not do, because its reply differs on purpose.
 
 These are entries of docs/differences.md: duplicate-statement, unnamed-statement, skipped-parse,
-unchecked-parse, discard-statements and session-state. None of them holds in session mode, few do
-within a transaction. The rules follow a script while it is played directly: what exists on
+unchecked-parse, discard-statements, session-state and session-end. Few of them hold in session mode
+or within a transaction. The rules follow a script while it is played directly: what exists on
 PostgreSQL's side is known from the replies.
 """
 
@@ -47,13 +47,20 @@ class Rules:
         """May the client go on with these?"""
         if not self.allow_portals(messages):
             return False
+        if any(m.name == "Raw" for m in messages) and \
+                (self.copies or "FROM STDIN" in str([m.args for m in messages])):
+            return False  # session-end: the pooler speaks first
         if self.kind == "session":
             return True
         touched, here, closed = set(self.touched), set(), set()
         copies = self.copies
-        may_fail = self.tracker.status == "E" or self.touched
+        # Whether a transaction has failed is known where all was answered only.
+        may_fail = bool(self.touched)
         for message in messages:
             if message.name == "Parse" and may_fail:
+                return False
+            if message.name == "Describe" and message.args[0] == "S" and \
+                    (may_fail or self.tracker.status == "E"):
                 return False
             if message.name in ("Sync", "Query"):
                 may_fail = may_fail or self.tracker.status != "I" or "EGIN" in str(messages).upper() \
@@ -65,6 +72,8 @@ class Rules:
                 return False
             if message.name in ("Sync", "Query"):
                 touched |= here | closed
+                if self.kind == "plain":  # the next one may meet another backend
+                    touched.update(self.tracker.statements)
                 here.clear()
                 closed.clear()
         return True
