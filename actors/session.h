@@ -102,6 +102,7 @@ struct session {
     bool replayed : 1;        /* the batch was put back once (session_heal.c) */
     bool skip_parameters : 1; /* it has had the next ParameterDescription already */
     bool skip_to_sync : 1;    /* phase IDLE: the rest of a batch that was cancelled is dropped */
+    bool copy_synced : 1;     /* Sync during a COPY: if that fails, it may be answered or not */
     uint8_t key_more;         /* bytes of the cancel key behind the names, after `secret` */
     uint16_t flags;
     uint32_t secret; /* the first bytes of the cancel key */

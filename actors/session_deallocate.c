@@ -12,8 +12,9 @@ static bool is_ours(const struct session *s, enum deallocate what, struct bytes 
 
     if (b != NULL && b->status == 'E')
         return false;
+    /* As a Query it ends what was begun without a Sync, and only the server can do that. */
     if (what == DEALLOCATE_ALL)
-        return !sqls;
+        return !sqls && (b == NULL || !b->needs_sync);
     return session_statement(s, name) != NULL || (!sqls && (b == NULL || b->status == 'I'));
 }
 

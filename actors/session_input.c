@@ -239,7 +239,30 @@ static void forward_sync(struct worker *w, struct session *s, const struct frame
             session_before_sync(w, s);
         b->traits = 0;
         ledger_push(&b->ledger, ASK_SYNC, FOR_CLIENT);
+    } else {
+        s->copy_synced = true;
     }
+    session_pass(w, s, f, 0);
+}
+
+/* In COPY the server ends over these, unless the COPY has failed already and nobody knows yet: then
+ * it answers. Either way nobody else may have the backend behind them, nor before the answer. */
+static void forward_in_copy(struct worker *w, struct session *s, const struct frame *f)
+{
+    static const struct {
+        uint8_t type;
+        enum ledger_kind kind;
+    } kinds[] = {{'Q', ASK_QUERY}, {'F', ASK_FUNCTION}, {'P', ASK_PARSE},
+                 {'B', ASK_BIND},  {'E', ASK_EXECUTE},  {'C', ASK_CLOSE}};
+    enum ledger_kind kind = f->have > 0 && f->body[0] == 'S' ? ASK_DESCRIBE_STATEMENT
+                                                             : ASK_DESCRIBE_PORTAL;
+
+    for (size_t i = 0; i < COUNT_OF(kinds); i++)
+        if (kinds[i].type == f->type)
+            kind = kinds[i].kind;
+    s->flags |= SESSION_BAD_BACKEND;
+    s->backend->needs_sync = true;
+    ledger_push(&s->backend->ledger, kind, FOR_CLIENT);
     session_pass(w, s, f, 0);
 }
 
@@ -260,12 +283,12 @@ static void forward_message(struct worker *w, struct session *s, const struct fr
     switch (f->type) {
     case 'Q':
     case 'F':
-        if (!copying) {
-            ledger_push(&b->ledger, f->type == 'Q' ? ASK_QUERY : ASK_FUNCTION, FOR_CLIENT);
-            session_state_query(s, f);
-            session_visible(s, ledger_last(&b->ledger));
-            b->needs_sync = true; /* until its ReadyForQuery */
-        }
+        if (copying)
+            break;
+        ledger_push(&b->ledger, f->type == 'Q' ? ASK_QUERY : ASK_FUNCTION, FOR_CLIENT);
+        session_state_query(s, f);
+        session_visible(s, ledger_last(&b->ledger));
+        b->needs_sync = true; /* until its ReadyForQuery */
         session_pass(w, s, f, 0);
         return;
     case 'S': forward_sync(w, s, f); return;
@@ -279,7 +302,7 @@ static void forward_message(struct worker *w, struct session *s, const struct fr
     default: break;
     }
     if (copying)
-        session_pass(w, s, f, 0);
+        forward_in_copy(w, s, f);
     else
         forward_extended(w, s, f);
 }

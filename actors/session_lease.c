@@ -29,7 +29,7 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
         s->flags |= SESSION_REMAP;
     snprintf(b->application_name, sizeof b->application_name, "%s", session_application(s));
     atomic_fetch_add_explicit(&app.in_transaction, 1, memory_order_relaxed);
-    s->syncing = s->sync_alone = s->sync_failed = false;
+    s->syncing = s->sync_alone = s->sync_failed = s->copy_synced = false;
     if (UNLIKELY(b->applied != s->wanted || b->applied_stale))
         session_sync(w, s);
     if (UNLIKELY(!text_settings_fit(b, s->wanted)))

@@ -179,6 +179,8 @@ static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
     if (s->mode == POOL_MODE_SESSION && b->effective->prepared_cache_size > 0)
         b->dirt |= SCAN_PREPARE;
     session_state_failed(b, head);
+    if (UNLIKELY(s->copy_synced))
+        s->flags |= SESSION_BAD_BACKEND;
     b->copy_in = false;
     s->flags &= (uint16_t)~SESSION_COPY_IN;
     if (head == NULL || head->kind == ASK_QUERY || head->kind == ASK_FUNCTION) {

@@ -100,7 +100,8 @@ class Generator:
         """The server waits for CopyData."""
         choice = self.random.random()
         if choice < 0.4:
-            return [make("CopyData", self.words.copy_row())
+            # None that fails: what is sent behind it would find the COPY on, or not.
+            return [make("CopyData", "%d\tgood\n" % (1000 + self.words.number()))
                     for _ in range(self.random.randint(1, 4))]
         if choice < 0.5:
             return [make(self.random.choice(["Sync", "Flush"]))]

@@ -205,7 +205,8 @@ class Direct:
             # What nobody asked to be flushed may come at any time, and through a pooler only
             # when something behind it has: it is not waited for.
             tail = max((n + 1 for n, m in enumerate(step.messages)
-                        if m.letter not in UNANSWERED or m.letter in "cf"), default=0)
+                        if self.unsettled or m.letter not in UNANSWERED or m.letter in "cf"),
+                       default=0)
             replies = self.send(link, tracker, step.messages[:tail]) if tail else None
             ended = link.eof is not None
             if ended:
@@ -223,8 +224,10 @@ class Direct:
         for message in messages:
             tracker.send(message)
         link.send([b"".join(m.bytes() for m in messages)])
-        done = self.player.wait(lambda: link.eof or tracker.settled(),
-                                VAGUE_SECONDS if self.unsettled else PATIENCE_SECONDS)
+        if self.unsettled:
+            self.player.wait(lambda: link.eof, VAGUE_SECONDS)
+            return list(link.messages)
+        done = self.player.wait(lambda: link.eof or tracker.settled(), PATIENCE_SECONDS)
         if not done or (not tracker.copying and (tracker.current is not None or tracker.pending)):
             return None
         return list(link.messages)

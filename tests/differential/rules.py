@@ -141,6 +141,8 @@ class Rules:
                 self.prepared.append(PREPARES.match(message.args[0]).group(1))
         if not self.tracker.settled() or self.tracker.current is not None:
             self.touched.update(n for m in messages for n in names_in(m))
+            if self.kind == "plain" and any(m.name in ("Sync", "Query") for m in self.unsettled):
+                self.touched.update(self.tracker.statements)
             self.copies = any("FROM STDIN" in str(m) for m in self.unsettled)
             return
         self.copies = self.tracker.copying

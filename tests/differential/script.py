@@ -4,7 +4,7 @@
     pools: one two session            which kinds of pool play it (servers.py); default: all
     differs one two: unknown-entry    an entry of docs/differences.md; then what the pooler sends
       a: 1 2 C Z(I)                   instead, for each client that differs
-    unsettled                         replies may not come; the player waits for a moment only
+    unsettled                         what comes within a moment counts, asked for or not
     a: Query('select 1')              client a sends, then waits for all its replies
     b& Parse('s', 'select 2')         client b sends, and nobody waits
     a/1,5: Parse('', 'select $1::int4', [23]), Bind('', '', ['7']), Execute(), Sync
