@@ -113,6 +113,7 @@ static void close_pool(struct worker *w, struct pool *p)
     /* A later reload may have put another in its place already. */
     atomic_compare_exchange_strong(&p->shared->pool, &mine, 0);
     p->removed = true;
+    statement_cache_clear(&p->shared->statements);
     pool_end_idle(w, p, "pool removed");
     pool_refuse_all(w, p, "3D000", "Pool has been closed");
     pool_permits_unwant(w, p);

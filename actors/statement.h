@@ -87,7 +87,7 @@ struct statement_cache {
     uint32_t count;
     uint32_t bound;
     uint64_t bytes;
-    uint64_t evictions;
+    _Atomic uint64_t evictions;
 };
 
 /* What is looked for. Borrows the tail. */
@@ -171,6 +171,7 @@ void statement_text_reset(void);
 
 void statement_cache_init(struct statement_cache *cache);
 void statement_cache_limit(struct statement_cache *cache, uint64_t bound); /* at least 1 is kept */
+void statement_cache_clear(struct statement_cache *cache);
 /* Under the cache's lock; visit must not touch the cache. */
 void statement_cache_each(struct statement_cache *cache,
                           void (*visit)(void *context, const struct statement *s), void *context);

@@ -70,17 +70,15 @@ static struct statement *victim(struct statement_cache *cache)
     return cache->hand;
 }
 
-/* What is over the bound, out of the ring; each with the cache's reference, in a chain by `next`.
- */
-static struct statement *evict(struct statement_cache *cache)
+/* What is over the bound, out of the ring: a chain by `next`, each with the cache's reference. */
+static struct statement *evict(struct statement_cache *cache, uint32_t bound)
 {
     struct statement *out = NULL;
 
-    while (cache->count > MAX(cache->bound, 1u)) {
+    while (cache->count > bound) {
         struct statement *s = victim(cache);
 
         ring_remove(cache, s);
-        cache->evictions++;
         s->next = out;
         out = s;
     }
@@ -97,31 +95,34 @@ const char *statement_kind_name(const struct statement *s)
 }
 
 /* Each in the debug log; the ordinary one learns now and then that the cache is too small. */
-static void tell(struct statement_cache *cache, const struct statement *s)
+static void tell(struct statement_cache *cache, const struct statement *s, uint32_t bound)
 {
     static _Atomic uint64_t told_us;
     uint64_t now_us = clock_us();
     uint64_t before_us = atomic_load_explicit(&told_us, memory_order_relaxed);
+    uint64_t evictions = atomic_fetch_add_explicit(&cache->evictions, 1, memory_order_relaxed) + 1;
 
     log_debug("Pool cache eviction: hash=0x%" PRIx64 ", kind=%s, name=%s, query=\"%.80s\", "
               "size=%u/%u",
-              s->text->hash, statement_kind_name(s), s->name, (const char *)s->text->tail,
-              cache->count, cache->bound);
+              s->text->hash, statement_kind_name(s), s->name, (const char *)s->text->tail, bound,
+              bound);
     if (now_us - before_us < SUMMARY_US && before_us != 0)
         return;
     if (atomic_compare_exchange_strong(&told_us, &before_us, now_us))
         log_info("Pool cache eviction: %" PRIu64 " statements since the start, size=%u/%u "
                  "(prepared_statements_cache_size)",
-                 cache->evictions, cache->count, cache->bound);
+                 evictions, bound, bound);
 }
 
-static void give_up(struct statement_cache *cache, struct statement *out)
+/* bound 0: nobody needs to be told. */
+static void give_up(struct statement_cache *cache, struct statement *out, uint32_t bound)
 {
     while (out != NULL) {
         struct statement *next = out->next;
 
         out->next = NULL;
-        tell(cache, out);
+        if (bound > 0)
+            tell(cache, out, bound);
         statement_unref(out);
         out = next;
     }
@@ -133,13 +134,14 @@ void statement_cache_admit(struct statement *s)
     struct statement *out = NULL;
 
     pthread_mutex_lock(&cache->lock);
+    uint32_t bound = MAX(cache->bound, 1u);
     if (!atomic_load_explicit(&s->cached, memory_order_relaxed) &&
         !atomic_load_explicit(&s->retired, memory_order_relaxed)) {
         ring_add(cache, statement_ref(s));
-        out = evict(cache);
+        out = evict(cache, bound);
     }
     pthread_mutex_unlock(&cache->lock);
-    give_up(cache, out);
+    give_up(cache, out, bound);
 }
 
 void statement_cache_dismiss(struct statement *s)
@@ -157,11 +159,21 @@ void statement_cache_dismiss(struct statement *s)
 
 void statement_cache_limit(struct statement_cache *cache, uint64_t bound)
 {
+    uint32_t limit = (uint32_t)MIN(MAX(bound, UINT64_C(1)), (uint64_t)UINT32_MAX);
+
     pthread_mutex_lock(&cache->lock);
-    cache->bound = (uint32_t)MIN(bound, (uint64_t)UINT32_MAX);
-    struct statement *out = evict(cache);
+    cache->bound = limit;
+    struct statement *out = evict(cache, limit);
     pthread_mutex_unlock(&cache->lock);
-    give_up(cache, out);
+    give_up(cache, out, limit);
+}
+
+void statement_cache_clear(struct statement_cache *cache)
+{
+    pthread_mutex_lock(&cache->lock);
+    struct statement *out = evict(cache, 0);
+    pthread_mutex_unlock(&cache->lock);
+    give_up(cache, out, 0);
 }
 
 void statement_cache_each(struct statement_cache *cache,

@@ -55,7 +55,24 @@ def test_n01_cached_and_new_parse_before_describe(pair):
 @pytest.mark.parametrize("seed", range(4))
 def test_n02_batches_of_everything_in_any_order(pair, seed):
     both = pair(bound=1 + seed)
-    conversation(both, random.Random(seed), 40)
+    rng = random.Random(seed)
+    for _ in range(40):
+        if rng.random() < 0.15:
+            both.same(query(rng.choice(["BEGIN", "COMMIT", "ROLLBACK", "SELECT 1/0"])))
+            # A Query ends the unnamed statement of PostgreSQL, but not here.
+            both.same(close("S"), sync())
+        say_anything(both, rng)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_n02_clients_that_share_a_backend_and_its_two_statements(doorman, postgres, seed):
+    pooler = doorman(pool_size=1, general={"server_prepared_statements_cache_size": 2})
+    pairs = [Pair(pooler, postgres) for _ in range(3)]
+    rng = random.Random(100 + seed)
+    for _ in range(60):
+        say_anything(rng.choice(pairs), rng)
+    for both in pairs:
+        both.close()
 
 
 def test_n03_three_unnamed_parses_then_one_bind(pair):
@@ -581,6 +598,24 @@ def test_lost_statement_is_healed_unnoticed(doorman, lead):
                 assert wire.status(client.query("COMMIT")) == "I"
 
 
+def test_lost_statement_behind_work_that_was_told_of_is_an_error(doorman, table):
+    """Healed, it would commit the second half of a transaction alone."""
+    pooler = doorman(pool_size=1)
+    name = table("a int")
+    with pooler.client() as client:
+        client.send(parse("s", "INSERT INTO %s VALUES (2)" % name), sync())
+        client.until_ready()
+        client.send(extended("INSERT INTO %s VALUES (1)" % name), flush())
+        client.until("C")
+        client.send(extended("DO $$ BEGIN EXECUTE 'DEALLOCATE ' || 'ALL'; END $$"), flush())
+        client.until("C")
+        client.send(run("s"), sync())
+        assert wire.sqlstates(client.until_ready()) == ["26000"]
+        assert client.rows("SELECT a FROM " + name) == []
+        client.send(run("s"), sync())
+        assert wire.essence(client.until_ready()) == "2CZ"
+
+
 @pytest.mark.parametrize("sql", ["DISCARD ALL", "DEALLOCATE ALL"])
 @pytest.mark.parametrize("protocol", ["simple", "extended"])
 def test_everything_discarded_ahead_of_a_known_parse_in_one_write(doorman, sql, protocol):
@@ -745,10 +780,10 @@ TEXTS = ["SELECT 1", "SELECT $1::int", "SELECT generate_series(1, 4)", "", "SELE
 NAMES = ["", "a", "b", "a name of more than eight bytes"]
 
 
-def request(rng, state):
+def request(rng):
     """One message. Both sides know each name at most once, as PostgreSQL demands."""
     name = rng.choice(NAMES)
-    kind = rng.randrange(10)
+    kind = rng.randrange(11)
     if kind < 3:
         before = close("S", name) if name else b""
         return before + parse(name, rng.choice(TEXTS))
@@ -759,27 +794,25 @@ def request(rng, state):
         return execute(rng.choice(["", "", "p"]), rng.choice([0, 0, 2]))
     if kind == 8:
         return describe(*rng.choice([("S", name), ("P", ""), ("P", "p")]))
+    if kind == 9:
+        return flush() if rng.random() < 0.3 else b""
     return close(*rng.choice([("S", name), ("P", "p"), ("S", "never")]))
 
 
-def conversation(both, rng, batches):
-    for _ in range(batches):
-        if rng.random() < 0.15:
-            both.same(query(rng.choice(["BEGIN", "COMMIT", "ROLLBACK", "SELECT 1/0"])))
-            # A Query ends the unnamed statement of PostgreSQL, but not here.
-            both.same(parse("", "SELECT 'after a query'"), sync())
-        batch = b"".join(request(rng, both) for _ in range(rng.randrange(1, 12))) + sync()
-        both.direct.send(batch)
-        size = rng.choice([1, 7, 64, 4096, len(batch)])
-        both.through.send_bytewise(batch, max(size, len(batch) // 200))
-        theirs = [m for m in both.direct.until_ready() if m.type not in "SNA"]
-        ours = [m for m in both.through.until_ready() if m.type not in "SNA"]
-        assert wire.types(ours) == wire.types(theirs), batch
-        for mine, other in zip(ours, theirs):
-            if mine.type == "E":
-                assert masked(mine)["C"] == masked(other)["C"], batch
-            else:
-                assert mine == other, batch
-        # An error leaves behind what PostgreSQL did not parse: here the names are there (lenient).
-        if "E" in wire.types(theirs):
-            both.same(*[close("S", name) for name in NAMES], sync())
+def say_anything(both, rng):
+    """One batch at random, in pieces, whose answers must agree."""
+    batch = b"".join(request(rng) for _ in range(rng.randrange(1, 12))) + sync()
+    both.direct.send(batch)
+    size = rng.choice([1, 7, 64, 4096, len(batch)])
+    both.through.send_bytewise(batch, max(size, len(batch) // 200))
+    theirs = [m for m in both.direct.until_ready() if m.type not in "SNA"]
+    ours = [m for m in both.through.until_ready() if m.type not in "SNA"]
+    assert wire.types(ours) == wire.types(theirs), batch
+    for mine, other in zip(ours, theirs):
+        if mine.type == "E":
+            assert masked(mine)["C"] == masked(other)["C"], batch
+        else:
+            assert mine == other, batch
+    # An error leaves behind what PostgreSQL did not parse: here the names are there (lenient).
+    if "E" in wire.types(theirs):
+        both.same(*[close("S", name) for name in NAMES], sync())
