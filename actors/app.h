@@ -70,6 +70,7 @@ struct pool_shared {
     size_t check_reply_len;
 
     struct statement_cache statements;
+    _Atomic uint32_t backend_limit;   /* statements that a backend keeps */
     _Atomic uint32_t anonymous_limit; /* texts without a name per client; 0: no limit */
     _Atomic uint32_t ddl_epoch;       /* statements parsed earlier may refer to what has changed */
     _Atomic uint32_t check_len;     /* of the check query with its NUL: tells most queries apart */

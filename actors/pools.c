@@ -62,6 +62,8 @@ static void shared_configure(struct worker *w, struct pool_shared *shared,
     (void)w;
     atomic_store(&shared->mode, (int)user->effective.mode);
     statement_cache_limit(&shared->statements, user->effective.prepared_cache_size);
+    atomic_store(&shared->backend_limit,
+                 (uint32_t)MIN(user->effective.server_prepared_cache_size, (uint64_t)UINT32_MAX));
     atomic_store(&shared->anonymous_limit,
                  (uint32_t)MIN(user->effective.client_anonymous_cache_size, (uint64_t)UINT32_MAX));
     pthread_mutex_lock(&shared->lock);

@@ -24,6 +24,7 @@ void session_replayable(struct session *s, struct ledger_entry *entry)
     if (b->visible)
         return;
     b->visible = true;
+    session_replay_done(worker_self(), b);
     if (s->replayed || b->status != 'I' || !s->batch_synced || s->in_scanned > REPLAY_MAX)
         return;
     entry->marks |= ENTRY_FIRST;
@@ -114,7 +115,6 @@ void session_replay(struct worker *w, struct session *s)
     uint32_t len = b->replay_end - b->replay_at;
     uint32_t waiting = session_input_len(s);
 
-    b->replaying = false;
     if (b->status != 'I') {
         /* A BEGIN of ours came before it, and nothing else. */
         static const uint8_t rollback[] = {'Q', 0,   0,   0,   13,  'R', 'O',

@@ -317,7 +317,8 @@ static void forward_batch(struct worker *w, struct session *s)
     s->flags &= (uint16_t)~SESSION_BATCH;
     if (ledger_empty(l)) {
         s->query_us = w->now_us;
-        s->backend->visible = false;
+        /* What was sent since the last Sync is part of the same transaction. */
+        s->backend->visible &= s->backend->needs_sync;
     }
     s->backend->skipped = NULL;
     while (s->in != NULL && s->phase == SESSION_BOUND) {

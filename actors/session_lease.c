@@ -25,8 +25,11 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
     s->flags &= (uint16_t) ~(SESSION_COPY_IN | SESSION_SKIP_TO_SYNC | SESSION_FLUSHED |
                              SESSION_BAD_BACKEND | SESSION_REMAP | SESSION_FATAL_SEEN |
                              SESSION_SERVER_PAUSED | SESSION_CLIENT_PAUSED);
-    if (s->mode == POOL_MODE_TRANSACTION && b->statements != NULL)
+    if (s->mode == POOL_MODE_TRANSACTION && b->statements != NULL) {
         s->flags |= SESSION_REMAP;
+        statement_set_limit(b->statements,
+                            atomic_load_explicit(&s->shared->backend_limit, memory_order_relaxed));
+    }
     snprintf(b->application_name, sizeof b->application_name, "%s", session_application(s));
     atomic_fetch_add_explicit(&app.in_transaction, 1, memory_order_relaxed);
     s->syncing = s->sync_alone = s->sync_failed = s->copy_synced = false;

@@ -122,6 +122,27 @@ static void skip_to_sync(struct session *s, struct backend *b)
         s->flags |= SESSION_SKIP_TO_SYNC;
 }
 
+static void note_missing(const struct session *s, const struct ledger_entry *entry)
+{
+    enum { TELL_US = 10000000 };
+    static _Atomic uint64_t told_us;
+    uint64_t now_us = clock_us();
+    uint64_t before_us = atomic_load_explicit(&told_us, memory_order_relaxed);
+
+    if (entry->missing[0] != '\0') {
+        log_warn(SESSION_LOG(s) "prepared statement \"%.63s\" does not exist", SESSION_ID(s),
+                 entry->missing);
+        return;
+    }
+    atomic_fetch_add_explicit(&statement_events.synthetic_misses, 1, memory_order_relaxed);
+    /* A driver that counts on it does so with each of its queries. */
+    if ((before_us == 0 || now_us - before_us > TELL_US) &&
+        atomic_compare_exchange_strong(&told_us, &before_us, now_us))
+        log_warn(SESSION_LOG(s) "unnamed prepared statement does not exist", SESSION_ID(s));
+    else
+        log_debug(SESSION_LOG(s) "unnamed prepared statement does not exist", SESSION_ID(s));
+}
+
 /* The server's own text names a statement that the client never heard of. */
 static void replace_missing(struct pass *p, const struct ledger_entry *entry)
 {
@@ -130,8 +151,8 @@ static void replace_missing(struct pass *p, const struct ledger_entry *entry)
     const char *text = session_missing_text(entry, &sqlstate);
 
     put_run(p, p->at);
-    if (entry->kind != ASK_PARSE && entry->missing[0] == '\0')
-        atomic_fetch_add_explicit(&statement_events.synthetic_misses, 1, memory_order_relaxed);
+    if (entry->kind != ASK_PARSE)
+        note_missing(p->s, entry);
     writer_init(&out);
     write_error(&out, "ERROR", sqlstate, text);
     if (session_client_listens(p->s))
@@ -292,7 +313,11 @@ static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
         directory_schema_changed(b->shared->database);
     }
     if (UNLIKELY(b->replaying)) {
-        session_replay(p->w, s);
+        b->replaying = false;
+        if (s->phase == SESSION_BOUND && s->client == CLIENT_OPEN)
+            session_replay(p->w, s);
+        else
+            session_replay_done(p->w, b);
         return verdict;
     }
     s->replayed &= verdict != FORWARD;

@@ -217,7 +217,8 @@ void statement_map_put(struct statement_map *map, struct bytes name, struct stat
     }
     if (map->count == map->room_) {
         INVARIANT(map->room_ <= UINT32_MAX / 4);
-        map_resize(map, MAX(map->room_ + map->room_ / 2 + 2, (uint32_t)ROOM_MIN));
+        map_resize(map,
+                   map->room_ + (map->room_ < 64 ? map->room_ / 2 : map->room_ / 4) + ROOM_MIN / 2);
     }
     entry_fill(&map->entries_[map->count++], name, s);
     index_add(map, (uint32_t)statement_hash(name), map->count);
