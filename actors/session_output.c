@@ -40,6 +40,8 @@ static void put_local(struct worker *w, struct session *s, uint8_t kind)
     static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4};
     static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
 
+    if ((s->flags & SESSION_FATAL_SEEN) != 0) /* that was the last word */
+        return;
     if (kind != ASK_COPY_END && session_client_listens(s))
         conn_put_copy(w, &s->conn, kind == ASK_PARSE ? parse_complete : close_complete, 5);
 }
