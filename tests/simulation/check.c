@@ -158,7 +158,7 @@ static void look_for_claims(struct actor *a)
     const struct coordinator *c = coordinator_of(a);
 
     coordinator_check(c);
-    busy_found |= c->current != idle_found;
+    busy_found |= c->max > 0 && c->current != idle_found;
     for (size_t i = 0; i < c->claim_count; i++)
         busy_found |= c->claims[i].wanted + c->claims[i].closing + c->claims[i].keeping > 0;
 }

@@ -45,7 +45,7 @@ static void on_fatal(struct client *c, const struct error_fields *e)
     uint64_t asked_us = want != NULL ? want->asked_us : c->login_us;
     /* In a login it has other words, which others have too. */
     bool timeout = memmem(e->message.at, e->message.len, "query_wait_timeout", 18) != NULL ||
-                   (c->phase == CLIENT_LOGIN && !clients_had_trouble() && plan.cap == 0);
+                   (c->phase == CLIENT_LOGIN && !clients_had_trouble() && plan.cap_most == 0);
 
     sim_note("client %u is told %.*s: %.*s", c->number, (int)e->sqlstate.len,
              (const char *)e->sqlstate.at, (int)e->message.len, (const char *)e->message.at);
@@ -56,7 +56,7 @@ static void on_fatal(struct client *c, const struct error_fields *e)
     if (timeout)
         return;
     bool capped = memmem(e->message.at, e->message.len, "all server connections", 22) != NULL;
-    if (plan.cap > 0 && (capped || c->phase == CLIENT_LOGIN))
+    if (plan.cap_most > 0 && (capped || c->phase == CLIENT_LOGIN))
         return;
     /* It was late, and struck what gives the client its settings back in a lease that goes on. */
     if (starts(e->sqlstate, "57014") && c->cancels > 0 && plan.session_mode)

@@ -26,7 +26,8 @@ struct plan {
     unsigned pool_size;
     unsigned pool_size_most; /* that was ever in force */
     unsigned min_pool_size;
-    unsigned cap; /* max_db_connections; 0: none */
+    unsigned cap;      /* max_db_connections; 0: none */
+    unsigned cap_most; /* that was ever in force */
     unsigned reserve;
     unsigned reserve_wait_ms;
     unsigned young_ms; /* min_connection_lifetime */

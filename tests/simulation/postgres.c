@@ -103,8 +103,9 @@ static void check_limits(const struct pg_conn *c)
     if (held > plan.pool_size_most + (plan.replaces ? REPLACEMENTS_MAX : 0))
         sim_fail("%u connections for %s@%s, of %u", held, c->user, c->database,
                  plan.pool_size_most);
-    if (plan.cap > 0 && all > plan.cap + plan.reserve)
-        sim_fail("%u connections for %s, of %u and %u", all, c->database, plan.cap, plan.reserve);
+    if (plan.cap_most > 0 && all > plan.cap_most + plan.reserve)
+        sim_fail("%u connections for %s, of %u and %u", all, c->database, plan.cap_most,
+                 plan.reserve);
 }
 
 static void logged_in(struct pg_conn *c)

@@ -29,6 +29,7 @@ static void draw_cap(void)
     if (!sim_chance(300))
         return;
     plan.cap = between(MAX(1u, plan.users * plan.min_pool_size), plan.users * plan.pool_size + 1);
+    plan.cap_most = plan.cap;
     plan.reserve = sim_chance(500) ? 0 : between(1, 3);
     plan.reserve_wait_ms = sim_chance(500) ? 3000 : between(1, 200);
     plan.young_ms = sim_chance(300) ? 30000 : between(1, 100);
@@ -203,8 +204,19 @@ static void resume(void *context)
     tell_pools(MSG_POOL_RESUME);
 }
 
+/* Lowered, raised, taken away and set again. */
+static void change_cap(void)
+{
+    if (plan.cap_most == 0)
+        return;
+    plan.cap = sim_chance(200) ? 0 : between(MAX(1u, plan.users * plan.min_pool_size), 20);
+    plan.cap_most = plan.cap == 0 ? UINT32_MAX / 2 : MAX(plan.cap_most, plan.cap);
+}
+
 static void change_config(void)
 {
+    if (sim_chance(300))
+        change_cap();
     if (sim_chance(500))
         plan.pool_size = MAX(plan.min_pool_size, between(1, 6));
     plan.pool_size_most = MAX(plan.pool_size_most, plan.pool_size);
