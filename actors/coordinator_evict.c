@@ -110,19 +110,20 @@ void coordinator_evict(struct worker *w, struct coordinator *c)
 {
     uint32_t wanted = 0;
     uint32_t closing = 0;
-    uint32_t keeping = 0;
 
     for (size_t i = 0; i < c->claim_count; i++) {
-        wanted += c->claims[i].wanted;
-        closing += c->claims[i].closing;
-        keeping += c->claims[i].keeping;
+        const struct claim *claim = &c->claims[i];
+
+        wanted += claim->wanted;
+        /* What was paid before it could be given back is not kept. */
+        closing += claim->closing - MIN(claim->keeping, claim->promised);
     }
     /* What closes over a cap that was lowered helps nobody. */
     uint32_t over = c->current > c->max + c->reserve ? c->current - c->max - c->reserve : 0;
-    bool hungry = c->max > 0 && wanted > 0 && wanted + over > closing - keeping;
+    bool hungry = c->max > 0 && wanted > 0 && wanted + over > closing;
     atomic_store_explicit(&c->shared->hungry, hungry, memory_order_relaxed);
-    if (closing - keeping > wanted + over)
-        take_back_promises(w, c, closing - keeping - wanted - over);
+    if (closing > wanted + over)
+        take_back_promises(w, c, closing - wanted - over);
     if (c->asking != 0)
         return;
     const struct claim *taker = coordinator_best_demand(c);

@@ -46,7 +46,7 @@ void pool_backend_drop(struct worker *w, struct pool *p, struct backend *b)
     if (b->pool_next != NULL)
         b->pool_next->pool_previous = b->pool_previous;
     if (p->permits.coordinator != 0)
-        pool_permit_release(w, p, (enum eviction)b->evicted);
+        pool_permit_release(w, p, pool_last_debt(p, b));
     actor_tell_kind(w, actor_id_of(&b->actor), MSG_BACKEND_RELEASED);
 }
 

@@ -83,6 +83,8 @@ void pool_on_evict(struct worker *w, struct pool *p, struct message *m);
 void pool_on_keep(struct worker *w, struct pool *p, struct message *m);
 /* A backend comes back: is it owed to another pool? Then it has been ended. */
 bool pool_pay_debt(struct worker *w, struct pool *p, struct backend *b);
+/* It is gone: as what its permit goes back. */
+enum eviction pool_last_debt(struct pool *p, const struct backend *b);
 /* A backend is idle: whoever waits in another pool may want it. */
 void pool_offer(struct worker *w, struct pool *p);
 /* While a permit is wanted in vain: refuses those who have waited for it for too long. True when

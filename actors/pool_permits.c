@@ -266,6 +266,16 @@ void pool_on_keep(struct worker *w, struct pool *p, struct message *m)
     tell(w, p, MESSAGE(COORDINATOR_KEPT, .term = term, .done = done));
 }
 
+/* Whatever it ends of, its permit is one that another pool has been promised. Else more would be
+ * owed than there are backends left to pay with. */
+enum eviction pool_last_debt(struct pool *p, const struct backend *b)
+{
+    if (b->evicted != EVICTED_NOT || p->permits.owed == 0)
+        return (enum eviction)b->evicted;
+    p->permits.owed--;
+    return EVICTED_LATER;
+}
+
 bool pool_pay_debt(struct worker *w, struct pool *p, struct backend *b)
 {
     if (!old_enough(w, p, b))

@@ -203,6 +203,28 @@ def test_a_busy_pool_gives_one_up_at_its_next_return(capped):
         assert coordinator(pooler)["current"] <= 2
 
 
+def test_what_was_promised_may_end_for_another_reason(capped):
+    """Connections that were to be given up at their return are closed because of RECONNECT: that
+    gives them up as well, and nothing more is owed."""
+    pooler = capped(max_db_connections=4, min_connection_lifetime=1, reserve_pool_timeout=20000,
+                    general={"scaling_max_parallel_creates": 4})
+    with holding(pooler, "one", 4) as owners, contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(pooler.client(user="two")) for _ in range(4)]
+        for client in waiting:
+            client.send(wire.query("BEGIN; SELECT 7"))
+        wait_until(lambda: pooler.pool_row("app", "two")["cl_waiting"] == 4, 5, "four waiters")
+        pooler.admin("RECONNECT")
+        for client in owners:
+            client.query("COMMIT")
+        for client in waiting:
+            assert wire.rows(client.until_ready()) == [["7"]]
+        wait_home(pooler, 4)
+        for client in waiting:
+            client.query("COMMIT")
+        # Nobody wants anything: what is returned stays.
+        assert sv(pooler, "two") == 4
+
+
 def test_the_larger_surplus_gives_first(capped):
     pooler = capped((4, 4, 4), max_db_connections=5, min_connection_lifetime=1)
     warm(pooler, "one", 2)
