@@ -274,7 +274,10 @@ static void uring_hurry(struct worker *w, struct conn *c)
 }
 
 /* What completions say of prompts. They came with the submission, so all are there, unless the
- * queue was too small. False: some may be missing. */
+ * queue was too small. False: some may be missing.
+ *
+ * Only what has been looked at here may be reaped after it: handlers may fill the submission queue,
+ * and what is submitted then has prompts of its own, under the same slots. */
 static bool prompts_note(struct uring_io *io)
 {
     struct io_uring_cqe *cqe;
@@ -465,11 +468,14 @@ static void reap_held(struct worker *w)
     io_uring_submit_and_get_events(&io->ring);
     for (unsigned i = 0; i < io->prompt_count; i++)
         io->prompts[i].sqe = NULL;
+    unsigned came = io_uring_cq_ready(&io->ring);
     prompts_finish_held(w);
     io_uring_for_each_cqe(&io->ring, head, cqe)
     {
         struct io_uring_cqe copy = *cqe;
 
+        if (count == came)
+            break;
         count++;
         complete_held(w, &copy);
     }
@@ -559,11 +565,14 @@ static void uring_turn(struct worker *w, uint64_t until_us)
     for (unsigned i = 0; i < io->prompt_count; i++)
         io->prompts[i].sqe = NULL;
     worker_awake(w);
+    unsigned came = io_uring_cq_ready(&io->ring);
     prompts_finish(w);
     io_uring_for_each_cqe(&io->ring, head, cqe)
     {
         struct io_uring_cqe copy = *cqe;
 
+        if (count == came)
+            break;
         count++;
         complete(w, &copy);
     }
