@@ -94,7 +94,7 @@ class Generator:
         wait = flushed and (self.chance(0.75) or must_wait(messages))
         if client.rules.allow(messages):
             self.play(Step(client.name, "send", tuple(messages), wait, pieces))
-            client.rules.played(messages)
+            client.rules.played(messages, wait)
 
     def copy_in(self, client):
         """The server waits for CopyData."""

@@ -30,6 +30,7 @@ class Rules:
         self.touched = set()    # names whose fate an unsettled segment decides
         self.unsettled = []     # messages since all was answered
         self.prepared = []      # names of SQL's PREPARE in this transaction
+        self.unwaited = False   # the last step
         self.copies = False     # a COPY may be in what is unsettled
 
     @property
@@ -55,12 +56,14 @@ class Rules:
         touched, here, closed = set(self.touched), set(), set()
         copies = self.copies
         # Whether a transaction has failed is known where all was answered only.
-        may_fail = bool(self.touched)
+        may_fail = bool(self.touched) or (self.unwaited and self.tracker.status == "E")
         for message in messages:
             if message.name == "Parse" and may_fail:
                 return False
-            if message.name == "Describe" and message.args[0] == "S" and \
-                    (may_fail or self.tracker.status == "E"):
+            # What the backend lacks cannot be brought to it then.
+            if (may_fail or self.tracker.status == "E") and message.args[1:2] and \
+                    (message.name == "Bind" or message.args[0] == "S") and \
+                    message.name in ("Bind", "Describe") and message.args[1] not in here:
                 return False
             if message.name in ("Sync", "Query"):
                 may_fail = may_fail or self.tracker.status != "I" or "EGIN" in str(messages).upper() \
@@ -133,8 +136,10 @@ class Rules:
         found = EXECUTES.match(sql)
         return found is None or found.group(2) != self.client or found.group(1) in self.prepared
 
-    def played(self, messages):
-        """They were sent; the tracker has seen the replies that came."""
+    def played(self, messages, waited):
+        """They were sent; the tracker has seen the replies that came. The pooler may not have,
+        where they were not waited for."""
+        self.unwaited = not waited
         self.unsettled += messages
         for message in messages:
             if message.name == "Query" and PREPARES.match(message.args[0]):
@@ -198,7 +203,7 @@ def permitted(script, kind, direct):
         if not good:
             break
         direct.step(step)
-        one.played(list(step.messages))
+        one.played(list(step.messages), step.wait)
     for step in direct.endings():
         direct.step(step)
     direct.finish()
