@@ -219,6 +219,9 @@ static void forward_copy(struct worker *w, struct session *s, const struct frame
         session_discard(w, s, f);
         return;
     }
+    /* If what is sent already fails, the server drops this: it could not be begun again. */
+    if ((s->flags & SESSION_COPY_IN) == 0)
+        session_replay_done(w, b);
     if (f->type != 'd') {
         /* What is sent already may turn out to be a COPY, which then ends here. */
         if ((s->flags & SESSION_COPY_IN) == 0)

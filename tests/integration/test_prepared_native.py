@@ -616,6 +616,25 @@ def test_lost_statement_behind_work_that_was_told_of_is_an_error(doorman, table)
         assert wire.essence(client.until_ready()) == "2CZ"
 
 
+def test_lost_copy_is_not_begun_again_behind_its_first_rows(doorman, table):
+    """They may be with the server before its error is known, and it has dropped them then."""
+    pooler = doorman(pool_size=1)
+    name = table("a int")
+    with pooler.client() as client:
+        client.send(parse("s", "COPY %s FROM stdin" % name), sync())
+        client.until_ready()
+        with pooler.client() as other:
+            other.query("DO $$ BEGIN EXECUTE 'DEALLOCATE ' || 'ALL'; END $$")
+        client.send(run("s"), sync(), wire.copy_data(b"1\n"))
+        assert wire.sqlstates(client.until("ZG")) == ["26000"]
+        client.send(wire.copy_data(b"2\n"), wire.copy_done())
+        assert client.rows("SELECT a FROM " + name) == []
+        client.send(run("s"), sync(), wire.copy_data(b"1\n"))
+        client.until("G")
+        client.send(wire.copy_data(b"2\n"), wire.copy_done(), sync())
+        assert wire.tags(client.until_ready()) == ["COPY 2"]
+
+
 @pytest.mark.parametrize("sql", ["DISCARD ALL", "DEALLOCATE ALL"])
 @pytest.mark.parametrize("protocol", ["simple", "extended"])
 def test_everything_discarded_ahead_of_a_known_parse_in_one_write(doorman, sql, protocol):
