@@ -194,6 +194,7 @@ static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
         return SWALLOW;
     }
     session_replay_done(p->w, b);
+    s->skip_parameters = false;
     s->errors++;
     session_capture_end(s, false);
     COUNT(counters_of(p->w, s->shared)->errors, 1);

@@ -34,6 +34,7 @@ void session_end_wait(struct worker *w, struct session *s)
     struct frame f;
 
     s->cancel_wanted = false;
+    s->skip_parameters = false;
     session_capture_end(s, false); /* the next reply is to something else */
     s->flags &= (uint16_t)~SESSION_BATCH;
     session_go(s, SESSION_IDLE);

@@ -568,6 +568,33 @@ def test_w15_table_changes_between_two_clients(doorman, postgres, table):
                          database="app")
 
 
+def test_batch_that_is_cancelled_before_it_is_sent_again_leaves_nothing(doorman, postgres, table):
+    """Half of the answer to its Describe was told; the next Describe is answered in full."""
+    pooler = doorman(pool_size=1)
+    name = table("a int")
+    text = "SELECT * FROM " + name
+    with pooler.client() as client, pooler.client() as other, pooler.client() as holder:
+        other.send(parse("s", text), run("s"), sync())
+        other.until_ready()
+        postgres.run("ALTER TABLE %s ADD b int" % name, database="app")
+        holder.query("BEGIN")
+        holder.query("SELECT 1")
+        client.send(parse("n", text), describe("S", "n"), sync())
+        wait_until(lambda: pooler.pool_row()["cl_waiting"] == 1, 5, "one waiting client")
+        other.query("BEGIN")
+        other.send(query("SELECT 'in between'"))
+        wait_until(lambda: pooler.pool_row()["cl_waiting"] == 2, 5, "two waiting clients")
+        holder.query("COMMIT")
+        other.until_ready()
+        assert wire.types([client.receive(), client.receive()]) == "1t"
+        wait_until(lambda: pooler.pool_row()["cl_waiting"] == 1, 5, "the batch to wait again")
+        client.cancel()
+        assert wire.sqlstates(client.until_ready()) == ["57014"]
+        other.query("COMMIT")
+        client.send(parse("m", "SELECT 1"), describe("S", "m"), sync())
+        assert wire.types(client.until_ready()) == "1tTZ"
+
+
 def test_w15_client_that_prepared_before_the_change_is_told(pair, table, postgres):
     both = pair()
     name = table("a int")
