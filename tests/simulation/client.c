@@ -303,6 +303,11 @@ void clients_cancelled(unsigned client, unsigned query)
         sim_fail("query %u of client %u is cancelled, which did not ask for it", query, client);
 }
 
+bool clients_has_cancelled(unsigned client)
+{
+    return client > 0 && client <= plan.clients && clients[client - 1].cancels > 0;
+}
+
 bool clients_had_trouble(void)
 {
     return trouble_us != 0;

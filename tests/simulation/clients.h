@@ -50,6 +50,9 @@ bool clients_done(void);
 void clients_executed(unsigned client, unsigned query);
 /* For the server: a cancel request hits a statement of that client. */
 void clients_cancelled(unsigned client, unsigned query);
+/* It has sent a cancel request, which may strike late: in session mode, on one lease, also what the
+ * pooler asks by itself. */
+bool clients_has_cancelled(unsigned client);
 /* A client that waits for an answer for too long ends the run. */
 void clients_check(void);
 /* Server trouble may have cost a client its session: it is told so, and that is all right. */

@@ -75,7 +75,7 @@ void pg_check_owner(struct pg_conn *c, unsigned client)
             sim_fail("server %u: client %u is in the transaction of client %u", c->pid, client,
                      c->tx_owner);
     }
-    if (c->now.application != client)
+    if (c->now.application != client && !(plan.session_mode && clients_has_cancelled(client)))
         sim_fail("server %u: client %u runs under the application name of %u", c->pid, client,
                  c->now.application);
     if (c->owner == client)
