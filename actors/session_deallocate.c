@@ -12,10 +12,22 @@ static bool is_ours(const struct session *s, enum deallocate what, struct bytes 
 
     if (b != NULL && b->status == 'E')
         return false;
-    /* As a Query it ends what was begun without a Sync, and only the server can do that. */
+    /* With what was begun without a Sync (end_implicit) the server can do it as well. */
     if (what == DEALLOCATE_ALL)
         return !sqls && (b == NULL || !b->needs_sync);
     return session_statement(s, name) != NULL || (!sqls && (b == NULL || b->status == 'I'));
+}
+
+/* As a Query it ends what was begun without a Sync, and only the server can do that. */
+static void end_implicit(struct worker *w, struct session *s)
+{
+    static const uint8_t sync[] = {'S', 0, 0, 0, 4};
+    struct backend *b = s->backend;
+
+    session_before_sync(w, s);
+    b->traits = 0;
+    ledger_push(&b->ledger, ASK_SYNC, FOR_POOLER);
+    conn_put_copy(w, &b->conn, sync, sizeof sync);
 }
 
 enum deallocated session_deallocate(struct worker *w, struct session *s, const struct frame *f)
@@ -35,6 +47,10 @@ enum deallocated session_deallocate(struct worker *w, struct session *s, const s
         return DEALLOCATED_LATER;
     if (!is_ours(s, what, freed))
         return DEALLOCATED_NOT;
+    if (s->backend != NULL && s->backend->needs_sync) {
+        end_implicit(w, s);
+        return DEALLOCATED_LATER;
+    }
     if (what == DEALLOCATE_ALL)
         session_forget_all(s);
     else

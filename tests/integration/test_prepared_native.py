@@ -643,6 +643,18 @@ def test_lost_statement_behind_work_that_was_told_of_is_an_error(doorman, table)
         assert wire.essence(client.until_ready()) == "2CZ"
 
 
+def test_deallocate_commits_what_was_sent_without_a_sync(pair, table):
+    """As any Query does. The pooler answers it, but not for the transaction."""
+    both = pair(pool_size=1)
+    name = table("a int")
+    known(both, "SELECT 1")
+    both.same(parse("", "INSERT INTO %s VALUES (1)" % name), run(""), flush())
+    both.same(query("DEALLOCATE k0"))
+    with both.pooler.client() as other:
+        assert other.rows("SELECT a FROM " + name) == [["1"], ["1"]]
+    both.calm()
+
+
 def test_lost_copy_is_not_begun_again_behind_its_first_rows(doorman, table):
     """They may be with the server before its error is known, and it has dropped them then."""
     pooler = doorman(pool_size=1)
