@@ -317,7 +317,7 @@ static void start(struct process *p, struct config *config)
 }
 
 /* Those who could still reach for a worker end before the workers do. */
-static void finish(struct process *p)
+static int finish(struct process *p)
 {
     watch_stop();
     offload_stop();
@@ -329,6 +329,7 @@ static void finish(struct process *p)
     daemon_end(&p->daemon);
     log_info("Shutting down...");
     log_stop();
+    return taken_over && getpid() == 1 ? upgrade_stand_by() : 0;
 }
 
 static int run(struct process *p, char **argv)
@@ -351,8 +352,7 @@ static int run(struct process *p, char **argv)
     start(p, config);
     config_unref(config);
     runtime_run();
-    finish(p);
-    return 0;
+    return finish(p);
 }
 
 int main(int argc, char **argv)

@@ -194,6 +194,7 @@ enum state_session_flag {
     STATE_BATCH_SYNCED = 131072,
     STATE_SKIP_PARAMETERS = 262144,
     STATE_SKIPS_TO_SYNC = 524288,
+    STATE_CANCEL_DUE = 1048576,
 };
 /* Flags of a backend. */
 enum state_backend_flag {

@@ -23,6 +23,9 @@ void upgrade_reserve(void);
 /* At the end of the process, whatever its reason: a successor that has not taken over ends too.
  * True: one has, and what belongs to the service (socket file, PID file) is its. */
 bool upgrade_finish(void);
+/* The first process of a container must not end while its successor serves: it passes signals on
+ * and collects what ends, until nobody is left. The status for its own end. */
+int upgrade_stand_by(void);
 
 /* --- for the daemon --- */
 /* Begins one, unless one is under way already (said in the log). */

@@ -333,3 +333,95 @@ def test_no_descriptor_is_inherited_or_leaked(upgrading):
     for client in clients:
         assert client.value("SELECT 1") == "1"
         client.terminate()
+
+
+def test_client_that_is_logging_in_moves_afterwards(upgrading):
+    """The old process waits for its proof, and hands it over when it is in."""
+    pooler = upgrading(user={"username": "plain_user", "password": "plain secret"},
+                       general={"pg_hba": "host all all 127.0.0.1/32 scram-sha-256\n"})
+    slow = pooler.doorman.wire()
+    slow.send(wire.startup("plain_user", "app"))
+    asked = slow.receive()
+    assert asked.type == "R"
+    first = pooler.pid
+    pooler.request()
+    wait_until(lambda: "upgrade: took over" in pooler.doorman.log(), 20, "the successor to serve")
+    assert alive(first)
+    login = wire.Login("plain_user", "plain secret")
+    m = asked
+    while m.type != "Z":
+        assert m.type != "E", wire.fields(m)
+        answer = login.answer(m)
+        if answer:
+            slow.send(answer)
+        m = slow.receive()
+    pooler.follow()
+    assert slow.value("SELECT 'in'") == "in"
+    slow.terminate()
+
+
+def test_silent_connection_moves_before_it_says_anything(upgrading):
+    pooler = upgrading()
+    # A request for encryption is its first word, and nothing follows for now.
+    silent = pooler.doorman.wire()
+    silent.send(wire.untyped(wire.SSL_REQUEST))
+    assert silent.take(1) == b"N"
+    pooler.upgrade()
+    silent.login("trust_user", "app", "")
+    assert silent.value("SELECT 1") == "1"
+    silent.terminate()
+
+
+def test_cancel_request_for_a_session_that_stayed_behind(upgrading, postgres):
+    """Its client is still in the old process; the request comes to the new one."""
+    pooler = upgrading(general={"shutdown_timeout": "30s"})
+    console = pooler.doorman.connect_admin()
+    console.autocommit = True
+    left = pooler.doorman.client()
+    # A Close that is not answered yet keeps a session where it is, as long as the statement runs.
+    left.send(wire.parse("s", "SELECT pg_sleep(60)"), wire.bind("", "s"), wire.execute(),
+              wire.close("S", "s"), wire.sync())
+    wait_until(lambda: postgres.backends("state = 'active'"), 5, "the statement to run")
+    first = pooler.pid
+    pooler.request()
+    wait_until(lambda: "upgrade: took over" in pooler.doorman.log(), 20, "the successor to serve")
+    assert alive(first)
+    assert "between two steps" in pooler.doorman.log()
+    left.cancel()
+    assert wire.errors(left.until_ready())[0]["C"] == "57014"
+    pooler.follow()
+    assert left.value("SELECT 1") == "1"
+    left.terminate()
+    console.close()
+
+
+def test_first_process_of_a_container_stays(doorman, monkeypatch, tmp_path):
+    from pooler import BINARY
+    script = tmp_path / "contained"
+    script.write_text("#!/bin/sh\nexec unshare --pid --fork --kill-child --mount-proc %s \"$@\"\n"
+                      % BINARY)
+    script.chmod(0o755)
+    if subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"],
+                      stderr=subprocess.DEVNULL).returncode != 0:
+        pytest.skip("no namespaces here")
+    monkeypatch.setattr("pooler.BINARY", str(script))
+    pooler = doorman()
+    client = pooler.client()
+    client.query("BEGIN")
+    client.query("SELECT 1")
+
+    def generation():
+        return [row["value"] for row in pooler.admin("SHOW UPGRADE")
+                if row["name"] == "generation"][0]
+
+    for number in ("1", "2"):
+        assert pooler.admin("UPGRADE") == [{"success": "t"}]
+        wait_until(lambda n=number: generation() == n, 20, "generation " + number)
+        wait_until(lambda n=int(number): pooler.log().count("upgrade: done in") == n, 10,
+                   "the old process to end")
+        assert wire.status(client.query("SELECT 2")) == "T"
+    assert pooler.running()
+    client.terminate()
+    # The console passes the word on; the container ends with its last process.
+    pooler.admin("SHUTDOWN")
+    assert pooler.wait(15) == 0

@@ -1,0 +1,79 @@
+"""Whoever adds a field to what moves says what becomes of it in an upgrade.
+
+Each field is written into the state (actors/upgrade_pack.c), made anew from other things on the
+other side, or begins there as in a new one. A test that fails here asks that question; the answer
+goes into the lists below and, for the first kind, into actors/state.h, both sides, and
+docs/state-schema.md.
+"""
+
+import os
+import re
+
+import pytest
+
+from pooler import ROOT
+
+FIELDS = {
+    ("actors/session.h", "session"): {
+        "written": """conn phase mode begin_owed cancel_due cancel_wanted terminated syncing
+            sync_alone sync_failed batch_synced skip_parameters skip_to_sync key_more flags secret
+            number in in_at in_end in_scanned body_left wanted backend asked_us leased_us query_us
+            lease_batches name database_at application_at address_at statements unnamed anonymous
+            anonymous_evictions connected_us transactions queries errors wait_max_us""",
+        "made anew": "actor shared ticket login in_held watched_us alarm trim_armed client",
+        # Pauses are found anew; a batch that moved is not sent again; the reply to a check query
+        # is not kept; commands prepared on the console keep their session where it is.
+        "begins as new": """replayed drained_bytes client_mark server_mark server_held_us console
+            client_held_us capture""",
+    },
+    ("actors/backend.h", "backend"): {
+        "written": """conn pool number pid key key_len address address_len created_us lifetime_us
+            idle_limit_us text_base parameters ledger statements digest digest_client trouble_us
+            traits visible unnamed_used schema_changed stash stash_len body_left body_swallowed
+            status needs_sync copy_in broken dirt undone lasting setting applied applied_stale
+            applied_touched all_reset reported tracked_before cancels_sent temp_owner cancels_done
+            cancel_unsure state replaced epoch idle_since_us leased_since_us uses replace_at_us
+            transactions queries bytes_sent bytes_received prepared_hits prepared_misses
+            application_name""",
+        "made anew": "actor shared config effective pool_next pool_previous evicted",
+        # While it replays, waits for a clean-up or logs in, it stays; who hung up is seen anew.
+        "begins as new": """tls replay replay_at replay_end skipped replaying clean_waits hangup
+            replacement streaming stream_len""",
+    },
+    ("actors/pool.h", "pool"): {
+        "written": """shared idle idle_head idle_count idle_size waiters waiters_head waiters_tail
+            waiters_size waiting parameters parameters_known epoch paused scaling""",
+        "made anew": """actor config effective backends count replaced mixed_deadlines permits
+            evict_age_us reserve_wait_us effective_minimum alarm_us removed""",
+        "begins as new": """hoping draining failures retry_us served_us connect_us returns""",
+    },
+    ("actors/ledger.h", "ledger_entry"): {
+        "written": "kind whose owns marks effect statement missing",
+        "made anew": "",
+        "begins as new": "ticket",  # a Close keeps its session where it is
+    },
+}
+
+
+def fields(path, struct):
+    with open(os.path.join(ROOT, path)) as file:
+        text = file.read()
+    body = re.search(r"^struct %s \{\n(.*?)^\};" % struct, text, re.DOTALL | re.MULTILINE).group(1)
+    body = re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL)
+    found = []
+    for statement in body.replace("union {", "").split(";"):
+        name = re.search(r"(\w+)\s*(\[[^\]]*\])?\s*(:\s*\d+)?$", statement.strip().lstrip("}").strip())
+        if name and not statement.strip().startswith("#"):
+            found.append(name.group(1))
+    return found
+
+
+@pytest.mark.parametrize("path, struct", FIELDS)
+def test_each_field_has_its_answer(path, struct):
+    if not os.path.exists(os.path.join(ROOT, path)):
+        pytest.skip("the sources are not here")
+    there = set(fields(path, struct))
+    answered = [name for names in FIELDS[path, struct].values() for name in names.split()]
+    assert len(answered) == len(set(answered)), "answered twice"
+    assert there - set(answered) == set(), "what becomes of these in an upgrade?"
+    assert set(answered) - there == set(), "these are gone"
