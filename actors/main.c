@@ -319,10 +319,10 @@ static void start(struct process *p, struct config *config)
 /* Those who could still reach for a worker end before the workers do. */
 static int finish(struct process *p)
 {
+    bool taken_over = upgrade_finish();
     watch_stop();
     offload_stop();
     runtime_fini();
-    bool taken_over = upgrade_finish();
     listener_end(p->tcp);
     if (!taken_over)
         listener_end(p->local);

@@ -25,6 +25,8 @@ enum {
 static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
 
 static _Atomic bool running;
+static pthread_t thread;        /* of the last upgrade, to be joined */
+static bool started;            /* there is one; for the first worker only */
 static _Atomic bool taken_over; /* by a successor */
 static _Atomic int child_pid;   /* that has not taken over; 0: none */
 static struct listener *listeners[2];
@@ -297,6 +299,8 @@ static void move_the_rest(struct upgrade *u)
         if (remaining() == 0 &&
             (status.backends_left == 0 || now_us > emptied_us + BACKENDS_WAIT_US))
             return;
+        if (runtime_stopping())
+            return;
         if (now_us >= u->deadline_us) {
             log_error(
                 "Graceful shutdown timed out. %u clients remain (%u in transactions), closing "
@@ -367,8 +371,6 @@ static void *run(void *argument)
 
 void upgrade_start(struct worker *w, const char *why)
 {
-    pthread_attr_t attributes;
-    pthread_t thread;
     sigset_t all;
     sigset_t before;
 
@@ -381,14 +383,14 @@ void upgrade_start(struct worker *w, const char *why)
         log_warn("%s: upgrade already in progress", why);
         return;
     }
+    if (started) /* it has ended, as `running` says */
+        pthread_join(thread, NULL);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    int error = pthread_create(&thread, &attributes, run, NULL);
-    pthread_attr_destroy(&attributes);
+    int error = pthread_create(&thread, NULL, run, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error == 0)
+    started = error == 0;
+    if (started)
         return;
     log_error("%s: the upgrade cannot be started: %s", why, strerror(error));
     atomic_store(&running, false);
@@ -443,5 +445,7 @@ bool upgrade_finish(void)
 
     if (pid > 0)
         kill(pid, SIGKILL);
+    if (started)
+        pthread_join(thread, NULL);
     return atomic_load(&taken_over);
 }

@@ -656,7 +656,8 @@ static uint64_t sync_flags(const struct session *s)
            (s->sync_alone ? STATE_SYNC_ALONE : 0) | (s->sync_failed ? STATE_SYNC_FAILED : 0) |
            (s->batch_synced ? STATE_BATCH_SYNCED : 0) |
            (s->skip_parameters ? STATE_SKIP_PARAMETERS : 0) |
-           (s->skip_to_sync ? STATE_SKIPS_TO_SYNC : 0) | (s->cancel_due ? STATE_CANCEL_DUE : 0);
+           (s->skip_to_sync ? STATE_SKIPS_TO_SYNC : 0) | (s->cancel_due ? STATE_CANCEL_DUE : 0) |
+           (s->copy_synced ? STATE_COPY_SYNCED : 0);
 }
 
 static void put_session(struct packing *p, size_t id, struct session *s)

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { VALIDATE_US = 10000000, SAID_MAX = 400 };
+enum { VALIDATE_US = 10000000, SAID_MAX = 400, LOOK_MS = 50 };
 
 extern char **environ;
 
@@ -134,7 +134,12 @@ static void listen_to(int fd, char *said, size_t size, uint64_t until_us)
         uint64_t now_us = clock_us();
         char rest[512];
 
-        if (now_us >= until_us || poll(&ready, 1, (int)((until_us - now_us) / 1000) + 1) <= 0)
+        if (now_us >= until_us || runtime_stopping())
+            break;
+        int count = poll(&ready, 1, LOOK_MS);
+        if (count == 0 || (count < 0 && errno == EINTR))
+            continue;
+        if (count < 0)
             break;
         size_t room = size - 1 - len;
         ssize_t n = read(fd, room > 0 ? said + len : rest, room > 0 ? room : sizeof rest);
@@ -159,7 +164,7 @@ static int collect(pid_t pid, uint64_t until_us)
             return status;
         if (ended < 0 && errno != EINTR)
             return -1;
-        if (clock_us() >= until_us)
+        if (clock_us() >= until_us || runtime_stopping())
             break;
         usleep(2000);
     }

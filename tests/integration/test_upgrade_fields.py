@@ -16,7 +16,7 @@ from pooler import ROOT
 FIELDS = {
     ("actors/session.h", "session"): {
         "written": """conn phase mode begin_owed cancel_due cancel_wanted terminated syncing
-            sync_alone sync_failed batch_synced skip_parameters skip_to_sync key_more flags secret
+            sync_alone sync_failed batch_synced skip_parameters skip_to_sync copy_synced key_more flags secret
             number in in_at in_end in_scanned body_left wanted backend asked_us leased_us query_us
             lease_batches name database_at application_at address_at statements unnamed anonymous
             anonymous_evictions connected_us transactions queries errors wait_max_us""",
