@@ -23,6 +23,7 @@ struct login {
     struct scram_client scram;
     bool sasl_started;
     bool sasl_verified;
+    bool admitted; /* AuthenticationOk came */
 };
 
 PRINTF_LIKE(4, 5)
@@ -245,6 +246,8 @@ static int answer_sasl(struct worker *w, struct login *l, struct cursor *body)
     char first[128];
     struct writer out;
 
+    if (l->sasl_started)
+        return auth_failed(l, "authentication on the server is not supported");
     if (!offers_scram(body))
         return auth_failed(l, "Unsupported SCRAM version");
     if (l->material == MATERIAL_PENDING)
@@ -284,7 +287,7 @@ static int answer_challenge(struct worker *w, struct login *l, struct cursor *bo
     struct challenge challenge = {.login = l, .text = cursor_bytes(body, cursor_left(body))};
     struct writer out;
 
-    if (!l->sasl_started)
+    if (!l->sasl_started || l->scram.proved) /* one question, one answer */
         return auth_failed(l, "authentication on the server is not supported");
     if (l->scram.password == NULL)
         challenge_run(&challenge);
@@ -309,6 +312,7 @@ static int answer_authentication(struct worker *w, struct login *l, const struct
     case 0:
         if (l->sasl_started && !l->sasl_verified)
             return auth_failed(l, "server skipped the proof of its identity");
+        l->admitted = true;
         return 0;
     case 3: return answer_clear(w, l);
     case 5: {
@@ -411,7 +415,7 @@ static int converse(struct worker *w, struct login *l)
         if (reader_next(w, &l->reader, &frame, &error) != 0)
             return link_failed(l, error);
         if (frame.type == 'Z')
-            return 0;
+            return l->admitted ? 0 : link_failed(l, EPROTO);
         if (startup_message(w, l, &frame) != 0)
             return -1;
     }

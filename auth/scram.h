@@ -36,6 +36,7 @@ struct scram_client {
     uint8_t client_key[SCRAM_KEY];
     uint8_t server_key[SCRAM_KEY];
     uint8_t server_signature[SCRAM_KEY];
+    bool proved; /* a challenge was answered: server_signature is known */
     char nonce[32];
     char client_first_bare[64];
 };
@@ -46,7 +47,7 @@ void scram_client_begin(struct scram_client *c, const uint8_t random[18], char *
  * refused. */
 MUST_CHECK int scram_client_challenge(struct scram_client *c, struct bytes server_first, char *out,
                                       size_t size, struct failure *why);
-/* Checks server-final's signature, always. */
+/* Checks server-final's signature, always; fails if no challenge was answered before. */
 MUST_CHECK int scram_client_verify(struct scram_client *c, struct bytes server_final,
                                    struct failure *why);
 

@@ -7,6 +7,7 @@
 
 void scram_client_begin(struct scram_client *c, const uint8_t random[18], char *out, size_t size)
 {
+    c->proved = false;
     base64_encode(c->nonce, random, 18);
     /* The server takes the user name from the startup packet. */
     snprintf(c->client_first_bare, sizeof(c->client_first_bare), "n=,r=%s", c->nonce);
@@ -102,6 +103,7 @@ int scram_client_challenge(struct scram_client *c, struct bytes server_first, ch
     client_prove(c, &challenge, server_first, (struct bytes){(const uint8_t *)out, (size_t)len},
                  proof_text);
     snprintf(out + len, size - (size_t)len, ",p=%s", proof_text);
+    c->proved = true;
     return 0;
 }
 
@@ -117,7 +119,8 @@ int scram_client_verify(struct scram_client *c, struct bytes server_final, struc
     if (scram_take(&server_final, 'v', &value, &more) != 0 ||
         base64_decode_key(signature, value) != 0 || (more && !scram_extensions_ok(server_final)))
         return fail(why, "malformed last SCRAM message of the server");
-    if (!secret_equal(signature, SCRAM_KEY, c->server_signature, SCRAM_KEY))
+    /* Without a challenge there is no signature to compare with, but 32 bytes that are known. */
+    if (!c->proved || !secret_equal(signature, SCRAM_KEY, c->server_signature, SCRAM_KEY))
         return fail(why, "signature of the server does not match: it does not know the password");
     return 0;
 }

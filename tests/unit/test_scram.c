@@ -297,3 +297,13 @@ TEST(client_judges_the_signature)
         EQ(scram_client_verify(&c, bytes_of(rows[i].message), &why), -1, "%s", rows[i].what);
     }
 }
+
+TEST(client_takes_no_signature_without_a_challenge)
+{
+    struct scram_client c = client_begun(NULL);
+    struct failure why;
+
+    memset(c.server_signature, 0, sizeof(c.server_signature));
+    EQ(scram_client_verify(&c, bytes_of("v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), &why),
+       -1);
+}
