@@ -59,6 +59,37 @@ static size_t line_end(struct line *l)
     return l->len;
 }
 
+static void line_unicode(struct line *l, unsigned c)
+{
+    char text[8];
+
+    line_raw(l, text, (size_t)snprintf(text, sizeof text, "\\u%04x", c));
+}
+
+/* U+0080 to U+009F are control characters as well. */
+static bool is_c1(const uint8_t *p, size_t left)
+{
+    return p[0] == 0xc2 && left > 1 && p[1] >= 0x80 && p[1] < 0xa0;
+}
+
+/* Names that strangers send must neither begin a line of their own nor command a terminal: further
+ * lines begin with a tab, as in PostgreSQL's log. */
+static void line_printable(struct line *l, const char *text, size_t len)
+{
+    const uint8_t *p = (const uint8_t *)text;
+
+    for (size_t i = 0; i < len; i++) {
+        if (p[i] == '\n')
+            line_text(l, "\n\t");
+        else if ((p[i] < 0x20 && p[i] != '\t') || p[i] == 0x7f)
+            line_unicode(l, p[i]);
+        else if (is_c1(p + i, len - i))
+            line_unicode(l, p[++i]);
+        else
+            line_raw(l, text + i, 1);
+    }
+}
+
 size_t log_format_text(char *out, size_t size, const struct log_record *r, bool colour)
 {
     struct line l = {out, 0, size - 1};
@@ -78,15 +109,8 @@ size_t log_format_text(char *out, size_t size, const struct log_record *r, bool 
     line_text(&l, ":");
     line_number(&l, r->line);
     line_text(&l, ": ");
-    line_raw(&l, log_record_message(r), r->len);
+    line_printable(&l, log_record_message(r), r->len);
     return line_end(&l);
-}
-
-static void line_unicode(struct line *l, unsigned c)
-{
-    char text[8];
-
-    line_raw(l, text, (size_t)snprintf(text, sizeof text, "\\u%04x", c));
 }
 
 static void line_escaped(struct line *l, const char *text, size_t len)
@@ -104,8 +128,8 @@ static void line_escaped(struct line *l, const char *text, size_t len)
         }
         if (p[i] < 0x20 || p[i] == 0x7f) {
             line_unicode(l, p[i]);
-        } else if (p[i] == 0xc2 && i + 1 < len && p[i + 1] >= 0x80 && p[i + 1] < 0xa0) {
-            line_unicode(l, p[++i]); /* U+0080 to U+009F: control characters as well */
+        } else if (is_c1(p + i, len - i)) {
+            line_unicode(l, p[++i]);
         } else {
             line_raw(l, (const char *)p + i, 1);
         }

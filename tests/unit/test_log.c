@@ -118,10 +118,21 @@ TEST(text_lines_have_the_known_layout)
     char line[256];
 
     line[log_format_text(line, sizeof line, &r, false)] = '\0';
-    STR_EQ(line, "2025-01-31T09:15:02.417Z  INFO actors/file.c:120: two\nlines\n");
+    STR_EQ(line, "2025-01-31T09:15:02.417Z  INFO actors/file.c:120: two\n\tlines\n");
     r.level = LOG_ERROR;
     line[log_format_text(line, sizeof line, &r, true)] = '\0';
-    STR_EQ(line, "2025-01-31T09:15:02.417Z \033[31mERROR\033[0m actors/file.c:120: two\nlines\n");
+    STR_EQ(line, "2025-01-31T09:15:02.417Z \033[31mERROR\033[0m actors/file.c:120: two\n\tlines\n");
+}
+
+TEST(text_lines_let_nobody_command_the_terminal)
+{
+    static const char message[] = "\033[2J\r\x7f\xc2\x9b\t\\\xc3\xa9\xff";
+    struct log_record r = record_of(LOG_INFO, message, sizeof message - 1);
+    char line[256];
+
+    line[log_format_text(line, sizeof line, &r, false)] = '\0';
+    STR_EQ(line, "2025-01-31T09:15:02.417Z  INFO actors/file.c:120: "
+                 "\\u001b[2J\\u000d\\u007f\\u009b\t\\\xc3\xa9\xff\n");
 }
 
 TEST(structured_lines_escape_control_characters_only)
