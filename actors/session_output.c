@@ -182,7 +182,10 @@ static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
     struct ledger_entry *head = ledger_head(&b->ledger);
     struct error_fields fields = {0};
     enum verdict verdict = FORWARD;
-    bool fatal = read_error(body, len, &fields) == 0 && is_fatal(&fields);
+    /* Of a very long one only the beginning is here: severity and SQLSTATE, which come first. */
+    if (read_error(body, len, &fields) != 0)
+        fields.message = (struct bytes){NULL, 0};
+    bool fatal = is_fatal(&fields);
 
     /* The client owes and is owed nothing: the end of this backend is not its concern. */
     if (fatal && session_may_release(s)) {
@@ -507,11 +510,16 @@ static bool one_message(struct pass *p)
             stash(p);
             return true;
         }
+        /* An error may have any length; of the others that must be whole, none has such a one. */
+        if (needs_whole(f.type) && f.type != 'E') {
+            b->broken = true;
+            return false;
+        }
         stream_begins(b, &f);
         break;
     case FRAME_WHOLE: break;
     }
-    enum verdict verdict = on_message(p, f.type, f.body, f.body_len);
+    enum verdict verdict = on_message(p, f.type, f.body, f.have);
     if (verdict != FORWARD)
         put_run(p, p->at);
     p->at += FRAME_HEADER + f.have;
