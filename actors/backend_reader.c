@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { REPLY_LIMIT = 1 << 20 };
+enum { REPLY_LIMIT = 1 << 20, NAMES_MAX = 128 };
 
 void reader_free(struct message_reader *r)
 {
@@ -71,6 +71,7 @@ void backend_set_parameter(struct backend *b, struct bytes name, struct bytes va
     struct unpacker u = unpacker_of(b->parameters.start, b->parameters.len);
     struct packer pairs;
     bool found = false;
+    size_t names = 0;
 
     packer_init(&pairs);
     while (u.at < u.end && !u.bad) {
@@ -79,10 +80,11 @@ void backend_set_parameter(struct backend *b, struct bytes name, struct bytes va
         bool same = bytes_equal(old_name, name);
 
         found |= same;
+        names++;
         pack_str_len(&pairs, old_name.at, old_name.len);
         pack_str_len(&pairs, same ? value.at : old_value.at, same ? value.len : old_value.len);
     }
-    if (!found) {
+    if (!found && names < NAMES_MAX) { /* PostgreSQL reports some fifteen */
         pack_str_len(&pairs, name.at, name.len);
         pack_str_len(&pairs, value.at, value.len);
     }
