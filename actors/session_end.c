@@ -233,11 +233,13 @@ void session_cancel_backend(struct worker *w, struct session *s, actor_id reques
 
 void session_cancel_due(struct worker *w, struct session *s)
 {
-    if (s->backend == NULL || ledger_empty(&s->backend->ledger) ||
-        (s->phase != SESSION_BOUND && s->phase != SESSION_DRAINING))
-        return;
+    bool runs = s->backend != NULL && !ledger_empty(&s->backend->ledger) &&
+                (s->phase == SESSION_BOUND || s->phase == SESSION_DRAINING);
+
+    /* Or nothing of the client followed: what it sends later is not meant. */
     s->cancel_due = false;
-    session_cancel_backend(w, s, 0);
+    if (runs)
+        session_cancel_backend(w, s, 0);
 }
 
 void session_on_cancel(struct worker *w, struct session *s, struct message *m)

@@ -1,5 +1,6 @@
 """Cancel requests hit the statement of the client they name, and nothing else, ever."""
 
+import contextlib
 import tempfile
 import threading
 import time
@@ -388,3 +389,28 @@ def test_statement_behind_a_parse_of_the_pooler_is_cancelled(doorman, postgres):
         assert cancelled(client.until_ready())
         assert client.value("SELECT 'alive'") == "alive"
     pooler.wait_idle()
+
+
+def test_parse_of_the_poolers_own_that_waits_for_a_lock(doorman, postgres):
+    """The statement was prepared on another backend. What is sent ahead of it is part of it."""
+    postgres.run("CREATE TABLE IF NOT EXISTS locked_for_parse (a int);"
+                 "GRANT ALL ON locked_for_parse TO PUBLIC", database="app")
+    pooler = doorman(pool_size=2)
+    with pooler.client() as client, pooler.client() as holder, \
+            contextlib.closing(postgres.connect(database="app")) as connection:
+        owner = connection.cursor()
+        client.send(wire.parse("s", "SELECT * FROM locked_for_parse"), wire.sync())
+        client.until_ready()
+        holder.query("BEGIN")
+        holder.query("SELECT 1")
+        owner.execute("BEGIN")
+        owner.execute("LOCK TABLE locked_for_parse IN ACCESS EXCLUSIVE MODE")
+        client.send(wire.bind("", "s"), wire.execute(), wire.sync())
+        wait_until(lambda: postgres.backends("wait_event_type = 'Lock'"), 5, "a wait for the lock")
+        client.cancel()
+        messages = client.until_ready()
+        assert cancelled(messages) and wire.status(messages) == "I"
+        owner.execute("ROLLBACK")
+        client.send(wire.bind("", "s"), wire.execute(), wire.sync())
+        assert wire.essence(client.until_ready()) == "2CZ"
+        holder.query("COMMIT")
