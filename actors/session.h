@@ -98,6 +98,7 @@ struct session {
     bool syncing : 1;       /* the backend is being given the client's settings */
     bool sync_alone : 1;    /* and nothing else until it has taken them */
     bool sync_failed : 1;
+    bool sync_struck : 1;     /* by a cancel request that came late: to be done again */
     bool batch_synced : 1;    /* SESSION_BATCH: its end is a Sync */
     bool replayed : 1;        /* the batch was put back once (session_heal.c) */
     bool skip_parameters : 1; /* it has had the next ParameterDescription already */

@@ -241,10 +241,12 @@ void session_sync(struct worker *w, struct session *s)
     s->syncing = true;
     s->sync_failed = false;
     /* Nothing may run under settings that the server refuses. Reported ones that it took once it
-     * takes again; of others, such as a role, nobody knows. */
-    s->sync_alone = s->wanted != NULL &&
-                    !(s->wanted->tracked_only &&
-                      atomic_load_explicit(&s->wanted->accepted, memory_order_relaxed));
+     * takes again; of others, such as a role, nobody knows. And a cancel request of before may
+     * strike this. */
+    s->sync_alone = b->cancels_sent > 0 ||
+                    (s->wanted != NULL &&
+                     !(s->wanted->tracked_only &&
+                       atomic_load_explicit(&s->wanted->accepted, memory_order_relaxed)));
 }
 
 static void tell_parameter(struct worker *w, struct session *s, const char *name,
@@ -287,6 +289,11 @@ static void adopt_spelling(struct worker *w, struct session *s)
 void session_sync_ended(struct worker *w, struct session *s)
 {
     s->syncing = false;
+    if (UNLIKELY(s->sync_struck)) {
+        s->sync_struck = false;
+        session_sync(w, s);
+        return;
+    }
     if (s->sync_failed) {
         s->backend->applied_stale = true;
         return;
@@ -303,6 +310,11 @@ void session_sync_refused(struct worker *w, struct session *s, struct bytes sqls
     char state[6];
     struct writer out;
 
+    /* Meant for a statement of before: once more. */
+    if (s->backend->cancels_sent > 0 && bytes_equal(sqlstate, bytes_of("57014"))) {
+        s->sync_struck = true;
+        return;
+    }
     s->sync_failed = true;
     if (!session_client_listens(s))
         return;
