@@ -71,6 +71,7 @@ struct pool_shared {
 
     struct statement_cache statements;
     _Atomic uint32_t backend_limit;   /* statements that a backend keeps */
+    _Atomic bool sequences_read;      /* a client has called currval or lastval */
     _Atomic uint32_t anonymous_limit; /* texts without a name per client; 0: no limit */
     _Atomic uint32_t ddl_epoch;       /* statements parsed earlier may refer to what has changed */
     _Atomic uint32_t check_len;     /* of the check query with its NUL: tells most queries apart */

@@ -92,6 +92,8 @@ struct backend {
     uint32_t tracked_before[PARAMETERS_TRACKED]; /* hashes of the values */
     uint32_t cancels_sent;                       /* requests to cancel what runs, in this lease */
     actor_id temp_owner;                         /* the session that may find DIRT_LAZY; 0: none */
+    actor_id sequences_of;                       /* the last client; 0: none yet */
+    bool sequences_foreign; /* its sequences may tell of others than that one */
 
     /* the actor's own */
     uint32_t cancels_done; /* of cancels_sent, those that the server has acted on */

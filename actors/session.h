@@ -294,14 +294,24 @@ enum deallocated session_deallocate(struct worker *w, struct session *s, const s
  * follows as it comes. */
 void session_pass(struct worker *w, struct session *s, const struct frame *f, uint32_t skip);
 /* session_state.c: what requests leave behind on the backend. Behind the request's ledger_push: */
-void session_state_query(struct session *s, const struct frame *f); /* or FunctionCall */
-void session_state_parse(struct session *s, const struct frame *f); /* not remapped */
-void session_state_bind(struct session *s, const struct statement *statement, bool named);
+void session_state_query(struct worker *w, struct session *s,
+                         const struct frame *f); /* or FunctionCall */
+void session_state_parse(struct worker *w, struct session *s,
+                         const struct frame *f); /* not remapped */
+void session_state_bind(struct worker *w, struct session *s, const struct statement *statement,
+                        bool named);
 /* As the replies come: the request is answered, has failed, has come this far; ReadyForQuery. */
 void session_state_answered(struct backend *b, const struct ledger_entry *entry);
 void session_state_failed(struct backend *b, struct ledger_entry *head);
 void session_state_tag(struct backend *b, struct ledger_entry *head, struct bytes tag);
 void session_state_ready(struct backend *b);
+/* session_sequences.c */
+/* At the begin of a lease, before its first request: what other clients' use of sequences left on
+ * the backend is discarded. */
+void session_sequences_begin(struct worker *w, struct session *s);
+/* The last entry of the ledger, whose bytes are still to be sent, reads such state: the same in
+ * front of it, if that takes nothing from the client itself. */
+void session_sequences_read(struct worker *w, struct session *s);
 /* session_parameters.c */
 /* At the end of the login: what the StartupMessage asks for, as far as it is followed. */
 void session_parameters_asked(struct session *s, const struct pool_config *pool);

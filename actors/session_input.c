@@ -174,7 +174,7 @@ static void forward_extended(struct worker *w, struct session *s, const struct f
             return;
         }
         ledger_push(&b->ledger, ASK_PARSE, FOR_CLIENT);
-        session_state_parse(s, f);
+        session_state_parse(w, s, f);
         break;
     case 'B':
         if (s->flags & SESSION_REMAP) {
@@ -289,7 +289,7 @@ static void forward_message(struct worker *w, struct session *s, const struct fr
         if (copying)
             break;
         ledger_push(&b->ledger, f->type == 'Q' ? ASK_QUERY : ASK_FUNCTION, FOR_CLIENT);
-        session_state_query(s, f);
+        session_state_query(w, s, f);
         session_visible(s, ledger_last(&b->ledger));
         b->needs_sync = true; /* until its ReadyForQuery */
         session_pass(w, s, f, 0);

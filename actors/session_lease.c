@@ -9,6 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Sessions of their own may read at any time, and begin seldom. */
+static bool reads_sequences(const struct session *s)
+{
+    return s->mode == POOL_MODE_SESSION ||
+           atomic_load_explicit(&s->shared->sequences_read, memory_order_relaxed);
+}
+
 static void bind_backend(struct worker *w, struct session *s, struct backend *b, uint64_t waited_us)
 {
     struct pool_counters *counters = counters_of(w, s->shared);
@@ -41,6 +48,12 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
     b->unnamed_used = false;
     b->schema_changed = false;
     b->traits = 0;
+    if (b->sequences_of != actor_id_of(&s->actor)) {
+        b->sequences_foreign |= b->sequences_of != 0;
+        b->sequences_of = actor_id_of(&s->actor);
+    }
+    if (UNLIKELY(b->sequences_foreign && reads_sequences(s)))
+        session_sequences_begin(w, s);
     if (s->begin_owed)
         session_send_begin(w, s);
     if (waited_us >= 500000)

@@ -327,7 +327,9 @@ static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
         return verdict;
     }
     s->replayed &= verdict != FORWARD;
-    count_query(p);
+    /* Ahead of the client's own transaction there is none to count. */
+    if (LIKELY(verdict == FORWARD || b->status != 'I'))
+        count_query(p);
     return verdict;
 }
 

@@ -13,7 +13,7 @@ static struct scan_effect scan_text(const struct frame *f, uint32_t at)
     return scan_sql_start(f->body + at, f->have - at);
 }
 
-void session_state_query(struct session *s, const struct frame *f)
+void session_state_query(struct worker *w, struct session *s, const struct frame *f)
 {
     struct backend *b = s->backend;
 
@@ -26,11 +26,13 @@ void session_state_query(struct session *s, const struct frame *f)
     } else
         ledger_last(&b->ledger)->effect.leaves = f->have < 4 ? (uint16_t)SCAN_KINDS
                                                              : scan_function(load_be32(f->body));
+    if (UNLIKELY(ledger_last(&b->ledger)->effect.leaves & SCAN_SEQUENCES))
+        session_sequences_read(w, s);
 }
 
 /* Under the client's own name, if any: what executes it is not traced back to its text, so nobody
  * can clear what it may leave, but the clean-up that takes the statement too. */
-void session_state_parse(struct session *s, const struct frame *f)
+void session_state_parse(struct worker *w, struct session *s, const struct frame *f)
 {
     struct backend *b = s->backend;
     struct scan_effect *e = &ledger_last(&b->ledger)->effect;
@@ -43,9 +45,12 @@ void session_state_parse(struct session *s, const struct frame *f)
         e->leaves |= SCAN_LASTS;
     if (name > 0)
         e->leaves |= SCAN_PREPARE;
+    if (UNLIKELY(e->leaves & SCAN_SEQUENCES))
+        session_sequences_read(w, s);
 }
 
-void session_state_bind(struct session *s, const struct statement *statement, bool named)
+void session_state_bind(struct worker *w, struct session *s, const struct statement *statement,
+                        bool named)
 {
     uint16_t leaves = statement->leaves;
 
@@ -53,6 +58,8 @@ void session_state_bind(struct session *s, const struct statement *statement, bo
     if (leaves != 0 && named)
         leaves |= SCAN_LASTS;
     ledger_last(&s->backend->ledger)->effect.leaves = leaves;
+    if (UNLIKELY(leaves & SCAN_SEQUENCES))
+        session_sequences_read(w, s);
 }
 
 /* --- when the reply comes --- */
@@ -127,13 +134,14 @@ void session_state_tag(struct backend *b, struct ledger_entry *head, struct byte
         const char *tag;
         uint16_t leaves;
         uint16_t unless_seen;
-        enum { LEAVES, UNDOES, FORGETS, DISCARDS } act;
+        enum { LEAVES, UNDOES, SEQUENCES, FORGETS, DISCARDS } act;
     } tags[] = {
         {"SET", SCAN_SET | SCAN_ROLE | SCAN_AUTHORIZATION, SCAN_SET, LEAVES},
         {"DECLARE CURSOR", SCAN_DECLARE, SCAN_DECLARE, LEAVES},
         {"PREPARE", SCAN_PREPARE, SCAN_PREPARE, LEAVES},
         {"LISTEN", SCAN_LISTEN, SCAN_LISTEN, LEAVES},
         {"ROLLBACK", 0, 0, UNDOES},
+        {"DISCARD SEQUENCES", 0, 0, SEQUENCES},
         {"DEALLOCATE ALL", 0, 0, FORGETS},
         {"DISCARD ALL", 0, 0, DISCARDS},
     };
@@ -146,6 +154,9 @@ void session_state_tag(struct backend *b, struct ledger_entry *head, struct byte
             continue;
         if (tags[i].act == UNDOES)
             b->undone = 0;
+        /* At once, even if the transaction is rolled back. */
+        if (tags[i].act == SEQUENCES || tags[i].act == DISCARDS)
+            b->sequences_foreign = false;
         if (head->kind == ASK_QUERY && (tags[i].unless_seen & ~head->effect.seen)) {
             leave(b, tags[i].leaves, SCAN_MANY);
             head->effect.clears = 0;

@@ -324,7 +324,7 @@ static struct bytes server_name(struct worker *w, struct session *s, enum ledger
     entry->statement = statement;
     session_replayable(s, entry);
     if (kind == ASK_BIND) {
-        session_state_bind(s, statement, named_portal);
+        session_state_bind(w, s, statement, named_portal);
         s->backend->traits |= statement->traits;
     }
     return name_of(statement);

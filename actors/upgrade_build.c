@@ -551,6 +551,7 @@ static void build_transport(struct building *b, struct backend *to,
         to->stash_len = (uint32_t)record->stash.len;
     }
     to->dirt = (uint16_t)record->dirt;
+    to->sequences_foreign = true; /* as far as is known here */
     to->undone = (uint16_t)record->undone;
     to->lasting = (uint16_t)record->lasting;
     to->setting = (uint32_t)record->setting;

@@ -14,13 +14,14 @@ static lanes load(const uint8_t *p)
 }
 
 /* Two letters of each word that matters, chosen to be rare in SQL: aDVisory, seT_conFiG, teMP,
- * pg_settinGS; and the end of a statement. Reads REACH bytes. */
+ * pg_settinGS, cuRVal, lasTVal; and the end of a statement. Reads REACH bytes. */
 static bool worth_a_look(const uint8_t *p)
 {
     lanes x = load(p) | 0x20;
     lanes y = load(p + 1) | 0x20;
     lanes z = load(p + 2) | 0x20;
-    lanes hit = (lanes)(x == ';') | ((lanes)(x == 'd') & (lanes)(y == 'v')) |
+    lanes hit = (lanes)(x == ';') |
+                (((lanes)(x == 'd') | (lanes)(x == 'r') | (lanes)(x == 't')) & (lanes)(y == 'v')) |
                 ((lanes)(x == 'f') & (lanes)(z == 'g')) | ((lanes)(x == 'm') & (lanes)(y == 'p')) |
                 ((lanes)(x == 'g') & (lanes)(y == 's'));
     uint64_t halves[2];
@@ -56,6 +57,11 @@ static void look_at(struct scan *s, const uint8_t *at)
             s->found |= SCAN_ADVISORY;
         else if (word_around(s, at, 1, "advisory_unlock_all"))
             s->lex = true;
+        break;
+    case 'r':
+    case 't':
+        if (word_around(s, at, 3, "currval") || word_around(s, at, 3, "lastval"))
+            s->found |= SCAN_SEQUENCES;
         break;
     case 'f':
         if (word_around(s, at, 7, "set_config") && !scan_config_is_local(s, at + 3))
@@ -175,10 +181,12 @@ struct scan_effect scan_sql_start(const uint8_t *text, size_t len)
 
 uint16_t scan_function(uint32_t oid)
 {
-    enum { SET_CONFIG = 2078 };
+    enum { CURRVAL = 1575, SET_CONFIG = 2078, LASTVAL = 2559 };
 
     /* pg_advisory_lock and its kin for one number and for two, but not the ones that unlock. */
     if ((oid >= 2880 && oid <= 2883) || (oid >= 2886 && oid <= 2889))
         return SCAN_ADVISORY;
+    if (oid == CURRVAL || oid == LASTVAL)
+        return SCAN_SEQUENCES;
     return oid == SET_CONFIG ? SCAN_SET | SCAN_ROLE | SCAN_AUTHORIZATION : 0;
 }

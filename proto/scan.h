@@ -7,7 +7,7 @@
  * leave": a reset too many costs a round trip, one too few hands one client's state to another.
  *
  * What a function does inside, or a DO block without naming one of those functions, is not seen.
- * Sequences are not tracked: INSERTs move them without a word in their text.
+ * INSERTs move sequences without a word in their text, so it is told who reads, not who moves them.
  */
 #ifndef PROTO_SCAN_H
 #define PROTO_SCAN_H
@@ -27,6 +27,8 @@ enum scan_kind {
     SCAN_KINDS = 255,
 };
 
+/* In `leaves`, but not left: reads what sequences told this connection (currval, lastval). */
+enum { SCAN_SEQUENCES = 1 << 12 };
 /* In `leaves`: the same may come again without its text being seen (EXECUTE). */
 enum { SCAN_LASTS = 1 << 15 };
 /* In `clears`: RESET of `setting`, which clears SCAN_SET if nothing else was set. */

@@ -198,3 +198,141 @@ def test_verify_finds_what_functions_hide(postgres, tmp_path):
         owner.query("CREATE TEMP TABLE mine AS SELECT 7 AS x")
         assert owner.value("SELECT x FROM mine") == "7"
     pooler.finish()
+
+
+SEQUENCES = "CREATE SEQUENCE moved; CREATE TABLE numbered (n serial, x int)"
+MOVES = ("SELECT nextval('moved')", "SELECT setval('moved', 41)", "INSERT INTO numbered (x) VALUES (1)")
+READS = ("SELECT lastval()", "SELECT currval('moved')", "SELECT currval('numbered_n_seq')")
+
+
+@pytest.fixture
+def sequences(postgres, tmp_path):
+    """A pooler of which nobody has read a sequence yet, with one backend for each mode."""
+    postgres.run("DROP TABLE IF EXISTS numbered; DROP SEQUENCE IF EXISTS moved; " + SEQUENCES,
+                 database="app")
+    root = {"username": "postgres", "password": "", "pool_size": 1}
+    modes = {"transaction": {}, "session": {"pool_mode": "session"},
+             "unshared": {"prepared_statements": False}, "off": {"cleanup_server_connections": False}}
+    pools = {name: pool(postgres, [root], unix=True, server_database="app",
+                        **{"pool_mode": "transaction", **options})
+             for name, options in modes.items()}
+    port = free_port()
+    process = Doorman(str(tmp_path), port, configuration(port, pools))
+    yield process.start()
+    process.finish()
+
+
+def move(client):
+    for sql in MOVES:
+        assert not wire.errors(client.query(sql))
+
+
+def read_prepared(client, sql):
+    client.send(wire.parse("reader", sql), wire.sync())
+    assert not wire.errors(client.until_ready())
+    client.send(wire.bind("", "reader"), wire.execute(), wire.sync())
+    messages = client.until_ready()
+    client.send(wire.close("S", "reader"), wire.sync())
+    assert not wire.errors(client.until_ready())
+    return messages
+
+
+def read_second(client, sql):
+    assert not wire.errors(client.query("BEGIN"))
+    messages = client.query(sql)
+    assert wire.status(client.query("ROLLBACK")) == "I"
+    return messages
+
+
+READERS = {"simple": lambda client, sql: client.query(sql),
+           "extended": lambda client, sql: client.run(sql),
+           "prepared": read_prepared, "in-transaction": read_second}
+
+
+@pytest.mark.parametrize("sql", READS)
+@pytest.mark.parametrize("how", READERS)
+def test_sequences_of_others_are_not_defined(sequences, how, sql):
+    """Again and again: the first reader of a pool is met in another way than those behind it."""
+    for mode in ("transaction", "unshared"):
+        if (mode, how) == ("unshared", "prepared"):
+            continue  # such a name lives as long as its lease
+        with client_of(sequences, mode) as owner, client_of(sequences, mode) as other:
+            for _ in range(3):
+                move(owner)
+                messages = READERS[how](other, sql)
+                assert wire.sqlstates(messages) == ["55000"], (mode, messages)
+                assert "is not yet defined in this session" in str(wire.errors(messages))
+                assert other.value("SELECT 1") == "1"
+    for mode in ("transaction", "session"):
+        for leave in ("terminate", "reset"):
+            with client_of(sequences, mode) as owner:
+                move(owner)
+                getattr(owner, leave)()
+            sequences.wait_idle(10, mode, "postgres")
+            with client_of(sequences, mode) as other:
+                if mode == "session":
+                    other.query("SELECT 1")
+                assert wire.sqlstates(READERS[how](other, sql)) == ["55000"], (mode, leave)
+                other.terminate()
+            sequences.wait_idle(10, mode, "postgres")
+
+
+def test_sequences_read_late_in_a_transaction_are_its_own(sequences):
+    with client_of(sequences, "transaction") as owner, \
+            client_of(sequences, "transaction") as other:
+        for turn in range(3):
+            move(other)
+            owner.query("BEGIN")
+            number = owner.value("INSERT INTO numbered (x) VALUES (1) RETURNING n")
+            assert owner.value("SELECT lastval()") == number
+            assert wire.rows(owner.run("SELECT currval('numbered_n_seq')"))[0][0] == number
+            owner.query("COMMIT")
+            if turn == 0:
+                continue  # nobody in this pool had read yet
+            move(other)
+            owner.query("BEGIN")
+            owner.query("SELECT 1")
+            assert wire.sqlstates(owner.query("SELECT lastval()")) == ["55000"]
+            owner.query("ROLLBACK")
+
+
+def test_sequence_moved_and_read_in_one_batch(sequences):
+    """Nothing that the client itself did in front of the reader is taken from it."""
+    insert = "INSERT INTO numbered (x) VALUES (1)"
+    with client_of(sequences, "transaction") as owner, \
+            client_of(sequences, "transaction") as other:
+        for _ in range(2):
+            move(other)
+            messages = owner.query(insert + "; SELECT lastval() > 0")
+            assert not wire.errors(messages) and wire.rows(messages)[-1][0] == "t"
+            move(other)
+            owner.send(wire.parse("", insert), wire.bind(), wire.execute(),
+                       wire.parse("", "SELECT lastval() > 0"), wire.bind(), wire.execute(),
+                       wire.sync())
+            messages = owner.until_ready()
+            assert not wire.errors(messages) and wire.rows(messages)[-1][0] == "t"
+            assert wire.types(messages).count("2") == 2
+
+
+def test_only_client_keeps_its_sequences(sequences):
+    """Nobody else had the backend: nothing is taken, as without a pooler."""
+    with client_of(sequences, "transaction") as owner:
+        for _ in range(2):
+            number = owner.value("INSERT INTO numbered (x) VALUES (1) RETURNING n")
+            assert owner.value("SELECT lastval()") == number
+
+
+def test_sequences_without_cleanup_are_left_alone(sequences):
+    with client_of(sequences, "off") as owner, client_of(sequences, "off") as other:
+        number = owner.value("SELECT nextval('moved')")
+        assert other.value("SELECT lastval()") == number
+
+
+def test_discard_by_the_client_is_all_that_is_needed(sequences):
+    with client_of(sequences, "transaction") as owner, \
+            client_of(sequences, "transaction") as other:
+        for sql in ("DISCARD SEQUENCES", "DISCARD ALL"):
+            move(owner)
+            other.query(sql)
+            number = other.value("INSERT INTO numbered (x) VALUES (1) RETURNING n")
+            assert other.value("SELECT lastval()") == number

@@ -326,6 +326,8 @@ static bool session_statement(struct pg_conn *c, const char *text, const struct 
         c->now.listens |= bit;
     else if (begins(text, "DISCARD TEMP"))
         c->now.temp = 0;
+    else if (begins(text, "DISCARD SEQUENCES"))
+        ; /* there are none */
     else if (begins(text, "DISCARD ALL"))
         discard_all(c);
     else if (begins(text, "CREATE TEMP TABLE"))
@@ -347,6 +349,7 @@ static const char *tag_of_session_statement(const char *text)
                                           {"UNLISTEN", "UNLISTEN"},
                                           {"LISTEN", "LISTEN"},
                                           {"DISCARD TEMP", "DISCARD TEMP"},
+                                          {"DISCARD SEQUENCES", "DISCARD SEQUENCES"},
                                           {"DISCARD ALL", "DISCARD ALL"},
                                           {"CREATE", "CREATE TABLE"},
                                           {"DECLARE", "DECLARE CURSOR"}};

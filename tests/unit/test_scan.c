@@ -12,6 +12,7 @@ enum {
     LIS = SCAN_LISTEN,
     ADV = SCAN_ADVISORY,
     TEMP = SCAN_TEMP,
+    SEQ = SCAN_SEQUENCES,
     ALL = SCAN_KINDS,
     ANY_SET = SET | ROLE | AUTH,
     LASTS = SCAN_LASTS,
@@ -44,6 +45,13 @@ static const struct row rows[] = {
     {"SELECT 1", 0, 0},
     {"select * from t where a = $1;", 0, 0},
     {"INSERT INTO t (a, b) VALUES (1, 'x')", 0, 0},
+    {"SELECT nextval('s'), setval('s', 1)", 0, 0},
+    {"SELECT a.interval, b.server FROM service", 0, 0},
+    {"SELECT currval('s')", SEQ, 0},
+    {"select pg_catalog.LastVal()", SEQ, 0},
+    {"INSERT INTO t VALUES (1); SELECT \"lastval\" ()", SEQ, 0},
+    {"SELECT set_config('a', 'b', false), lastval()", ANY_SET | SEQ, 0},
+    {"PREPARE p AS SELECT lastval()", PRE | SEQ | LASTS, 0},
     {"UPDATE t SET a = 1 WHERE b = 2", 0, 0},
     {"DELETE FROM t WHERE a = 1", 0, 0},
     {"BEGIN", 0, 0},
@@ -246,10 +254,8 @@ TEST(scan_knows_what_each_text_leaves_and_clears)
 TEST(scan_finds_words_at_every_offset)
 {
     static const struct row words[] = {
-        {"pg_advisory_lock(1)", ADV, 0},
-        {"set_config(1)", ANY_SET, 0},
-        {"pg_temp.x", TEMP, 0},
-        {";LISTEN x", LIS, 0},
+        {"pg_advisory_lock(1)", ADV, 0}, {"set_config(1)", ANY_SET, 0}, {"pg_temp.x", TEMP, 0},
+        {"currval('s')", SEQ, 0},        {"lastval()", SEQ, 0},         {";LISTEN x", LIS, 0},
     };
     char sql[128];
 
@@ -298,6 +304,9 @@ TEST(scan_of_functions_by_number)
     EQ(scan_function(2888), ADV, "pg_try_advisory_lock");
     EQ(scan_function(2884), 0, "pg_advisory_unlock");
     EQ(scan_function(2078), ANY_SET, "set_config");
+    EQ(scan_function(1575), SEQ, "currval");
+    EQ(scan_function(2559), SEQ, "lastval");
+    EQ(scan_function(1574), 0, "nextval");
     EQ(scan_function(952), 0, "lo_open");
 }
 
