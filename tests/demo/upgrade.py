@@ -83,6 +83,8 @@ pools:
         server_username: postgres
         server_password: {password}
         pool_size: {pool_size}
+        # All are open before the first upgrade, so that any new one is an upgrade's doing.
+        min_pool_size: {pool_size}
 """
 
 
@@ -481,6 +483,8 @@ async def perform(options, server, pooler):
                                  (scene.beat, busy)) for session in group]
     pgbench = start_pgbench(options, pooler) if options.pgbench else None
     await asyncio.sleep(3)
+    pool_size = options.transactions + options.streams + 20
+    await wait_for(lambda: len(backends(server)) >= pool_size, 60, "all server connections")
     for session in scene.sessions:
         session.stall = 0.0
     before = backends(server)
