@@ -60,6 +60,8 @@ static void look_at(struct scan *s, const uint8_t *at)
         break;
     case 'r':
     case 't':
+        if (s->end - at < 2 || (at[1] | 0x20) != 'v') /* common letters, otherwise */
+            break;
         if (word_around(s, at, 3, "currval") || word_around(s, at, 3, "lastval"))
             s->found |= SCAN_SEQUENCES;
         break;
