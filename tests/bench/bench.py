@@ -11,6 +11,7 @@ Examples:
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -86,6 +87,9 @@ def parse_arguments(argv):
     add("--doorman", default=os.path.join(ROOT, "build", "pg_doorman"), help="PgDoorman's")
     add("--keep", action="store_true", help="keep the directory with logs and configurations")
     options = parser.parse_args(argv)
+    if (options.record or options.picture) and importlib.util.find_spec("matplotlib") is None:
+        parser.error(f"{sys.executable} has no matplotlib for the picture; /usr/bin/python3 has, "
+                     "with python3-matplotlib")
     quick = options.quick
     options.rounds = options.rounds or (2 if quick else 3)
     options.seconds = options.seconds or (1 if quick else 2)
