@@ -41,6 +41,29 @@ static struct backend *oldest_expired(struct worker *w, const struct pool *p)
     return oldest;
 }
 
+/* When texts take much memory, those that rest lose their statements: half of them at a time, so
+ * that who comes meanwhile finds others. */
+static void take_statements(struct worker *w, struct pool *p)
+{
+    uint64_t allowance = statement_set_allowance();
+    uint32_t most = (p->idle_count + 1) / 2;
+    uint32_t taken = 0;
+
+    if (allowance == UINT64_MAX)
+        return;
+    for (struct backend *b = p->backends; b != NULL && taken < most; b = b->pool_next) {
+        if (b->state != BACKEND_IDLE || b->statements == NULL ||
+            statement_set_text_bytes(b->statements) <= allowance)
+            continue;
+        pool_idle_remove(p, b);
+        b->dirt |= SCAN_PREPARE;
+        pool_backend_go(p, b, BACKEND_CLEANING);
+        actor_tell_kind(w, actor_id_of(&b->actor), MSG_BACKEND_CLEAN);
+        taken++;
+    }
+    statement_cache_relieve(&p->shared->statements, UINT32_MAX);
+}
+
 void pool_on_tick(struct worker *w, struct pool *p)
 {
     struct backend *b;
@@ -49,6 +72,8 @@ void pool_on_tick(struct worker *w, struct pool *p)
         pool_idle_remove(p, b);
         pool_backend_end(w, p, b, expired(w, b));
     }
+    if (UNLIKELY(statement_pressed()))
+        take_statements(w, p);
     pool_grow(w, p);
     p->scaling.deferred += !p->paused && pool_size_now(p) - p->count[BACKEND_CLOSING] <
                                              p->effective->min_pool_size;

@@ -26,12 +26,14 @@ struct statement *session_statement(const struct session *s, struct bytes name)
     return name.len == 0 ? s->unnamed : statement_map_get(&s->statements, name);
 }
 
-static struct statement *get(struct session *s, struct backend *b, struct bytes tail)
+static struct statement *get(struct session *s, struct backend *b, struct bytes tail,
+                             bool may_exceed)
 {
     struct bytes query = {tail.at, strnlen((const char *)tail.at, tail.len)};
     struct statement_key key = statement_key_of(&s->shared->statements,
                                                 digest_for(b, beyond_ascii(query)), tail);
 
+    key.may_exceed = may_exceed;
     return statement_get(&key);
 }
 
@@ -64,7 +66,7 @@ static void drop(struct session *s, struct statement *oldest)
 static void anonymous_trim(struct worker *w, struct session *s)
 {
     uint32_t ttl = atomic_load_explicit(&app.anonymous_ttl_s, memory_order_relaxed);
-    uint32_t limit = anonymous_limit(s);
+    uint32_t limit = UNLIKELY(statement_pressed()) ? 1 : anonymous_limit(s);
     struct statement *oldest;
     uint32_t stamp;
 
@@ -145,12 +147,13 @@ static struct statement *remember_unnamed(struct worker *w, struct session *s, s
         struct statement_key key = statement_key_of(
             &s->shared->statements, digest_for(s->backend, beyond_ascii(query)), tail);
 
+        key.may_exceed = true;
         found = statement_set_find(s->anonymous, &key);
         if (found != NULL && atomic_load_explicit(&found->retired, memory_order_relaxed))
             found = NULL;
         found = found != NULL ? statement_ref(found) : statement_get(&key);
     } else {
-        found = get(s, s->backend, tail);
+        found = get(s, s->backend, tail, true); /* in place of the one that it has */
     }
     if (found != NULL)
         anonymous_put(w, s, found);
@@ -158,6 +161,18 @@ static struct statement *remember_unnamed(struct worker *w, struct session *s, s
 }
 
 /* --- names --- */
+
+/* By its names alone a client may take half of the memory for texts. When all of it is taken, those
+ * that have little are served on; so who is refused has a part in it. */
+static struct statement *get_for_name(struct session *s, struct bytes tail)
+{
+    uint64_t limit = atomic_load_explicit(&statement_bytes_limit, memory_order_relaxed);
+    uint64_t held = s->statements.text_bytes;
+
+    if (held > 0 && held + tail.len > limit / 2 && statement_pressed())
+        return NULL;
+    return get(s, s->backend, tail, held <= limit / 64);
+}
 
 struct statement *session_remember(struct worker *w, struct session *s, struct bytes name,
                                    struct bytes tail, const char **refused)
@@ -175,7 +190,7 @@ struct statement *session_remember(struct worker *w, struct session *s, struct b
         return NULL;
     }
     struct statement *statement = name.len == 0 ? remember_unnamed(w, s, tail)
-                                                : get(s, s->backend, tail);
+                                                : get_for_name(s, tail);
     if (statement == NULL) {
         *refused = "out of memory for the texts of prepared statements";
         return NULL;
@@ -207,7 +222,7 @@ struct statement *session_renew(struct worker *w, struct session *s, struct byte
 
 struct statement *session_variant(struct session *s, const struct statement *statement)
 {
-    return get(s, s->backend, tail_of(statement));
+    return get(s, s->backend, tail_of(statement), true);
 }
 
 void session_forget(struct session *s, struct bytes name)

@@ -222,6 +222,7 @@ static struct statement *freeing_statement(struct session *s)
     struct statement_key key = statement_key_of(&s->shared->statements, 0,
                                                 (struct bytes){freeing_tail, sizeof freeing_tail});
 
+    key.may_exceed = true;
     return statement_get(&key);
 }
 
@@ -398,6 +399,22 @@ void session_close_excess(struct worker *w, struct session *s)
         close_on_backend(w, s, statement);
 }
 
+/* Texts take much memory: the backend keeps what it used last. A few at a time, as it is one client
+ * that waits for all of them. */
+static void give_up_oldest(struct worker *w, struct session *s)
+{
+    enum { AT_ONCE = 64 };
+    struct statement_set *set = s->backend->statements;
+    uint64_t allowance = statement_set_allowance();
+    uint32_t stamp;
+
+    for (int i = 0; i < AT_ONCE; i++) {
+        if (statement_set_text_bytes(set) <= allowance || statement_set_count(set) == 1)
+            return;
+        close_on_backend(w, s, statement_set_oldest(set, &stamp));
+    }
+}
+
 void session_before_sync(struct worker *w, struct session *s)
 {
     struct backend *b = s->backend;
@@ -408,8 +425,11 @@ void session_before_sync(struct worker *w, struct session *s)
         send_close(w, s, "");
     }
     /* A COPY that is still to begin would take a Close for an error. */
-    if ((b->traits & TEXT_MAY_COPY) == 0)
-        session_close_excess(w, s);
+    if (b->traits & TEXT_MAY_COPY)
+        return;
+    session_close_excess(w, s);
+    if (UNLIKELY(statement_pressed()))
+        give_up_oldest(w, s);
 }
 
 const char *session_missing_text(const struct ledger_entry *entry, const char **sqlstate)

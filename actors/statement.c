@@ -12,6 +12,8 @@
 
 static struct statement_table statements = STATEMENT_TABLE;
 enum { NEXT_NUMBER = -1 };
+/* How far to look for room when a text is refused. */
+enum { RELIEF_LOOKS = 512 };
 static _Atomic uint64_t next_number;
 struct statement_events statement_events;
 
@@ -49,9 +51,19 @@ static struct statement *take(const struct shard *shard, const struct statement_
     return NULL;
 }
 
+static uint64_t bytes_limit_for(const struct statement_key *key, uint64_t number)
+{
+    uint64_t limit = atomic_load_explicit(&statement_bytes_limit, memory_order_relaxed);
+
+    if (number != (uint64_t)NEXT_NUMBER)
+        return UINT64_MAX;
+    return key->may_exceed && limit < UINT64_MAX / 2 ? 2 * limit : limit;
+}
+
 static struct statement *statement_new(const struct statement_key *key, uint64_t number)
 {
-    struct statement_text *text = statement_text_get(key->text_hash, key->tail);
+    struct statement_text *text = statement_text_get(key->text_hash, key->tail,
+                                                     bytes_limit_for(key, number));
     struct statement *s = text == NULL ? NULL : aligned_alloc(CACHE_LINE, sizeof *s);
 
     if (s == NULL) {
@@ -114,6 +126,8 @@ struct statement *statement_restore(const struct statement_key *key, uint64_t nu
 {
     struct statement *s = find_or_make(key, number);
 
+    if (UNLIKELY(s == NULL) && statement_cache_relieve(key->cache, RELIEF_LOOKS) > 0)
+        s = find_or_make(key, number);
     if (s != NULL && !atomic_load_explicit(&s->cached, memory_order_relaxed))
         statement_cache_admit(s);
     return s;

@@ -97,6 +97,7 @@ struct statement_key {
     struct bytes tail;
     uint64_t text_hash;
     uint64_t hash;
+    bool may_exceed; /* a new text may go over statement_bytes_limit, up to twice of it */
 };
 
 /* Process-wide counts. */
@@ -109,8 +110,18 @@ struct statement_events {
     _Atomic uint64_t replayed;            /* of them, batches that were sent again unnoticed */
 };
 extern struct statement_events statement_events;
-/* Over so many bytes of texts there are no new ones. */
+/* Over so many bytes of texts there are no new ones, but for those whose key may exceed. */
 extern _Atomic uint64_t statement_bytes_limit;
+/* How many there are now. */
+extern _Atomic uint64_t statement_text_bytes;
+/* Half of the limit is in use: from here on everybody gives up what is only kept for later. */
+static inline bool statement_pressed(void)
+{
+    return atomic_load_explicit(&statement_text_bytes, memory_order_relaxed) >
+           atomic_load_explicit(&statement_bytes_limit, memory_order_relaxed) / 2;
+}
+/* How many bytes of texts one backend may keep; UINT64_MAX when there is no pressure. */
+uint64_t statement_set_allowance(void);
 
 /* Hashes the tail, once. */
 struct statement_key statement_key_of(struct statement_cache *cache, uint64_t digest,
@@ -118,8 +129,8 @@ struct statement_key statement_key_of(struct statement_cache *cache, uint64_t di
 /* Finds or makes it; in its cache afterwards; a reference for the caller. Any thread; short locks.
  * NULL when there is no memory, or the limit is reached. */
 struct statement *statement_get(const struct statement_key *key);
-/* The same for one that servers know under a number already. If it has another number here, look at
- * it. The numbers of new ones begin behind `next`. */
+/* The same for one that servers know under a number already, without the limit. If it has another
+ * number here, look at it. The numbers of new ones begin behind `next`. */
 struct statement *statement_restore(const struct statement_key *key, uint64_t number);
 void statement_numbers_begin(uint64_t next);
 uint64_t statement_numbers_next(void);
@@ -172,6 +183,10 @@ void statement_text_reset(void);
 void statement_cache_init(struct statement_cache *cache);
 void statement_cache_limit(struct statement_cache *cache, uint64_t bound); /* at least 1 is kept */
 void statement_cache_clear(struct statement_cache *cache);
+/* Under pressure gives up those that neither a client nor a backend refers to, until half of
+ * statement_bytes_limit is reached; looks at no more than so many. Each admission does a little of
+ * it. How many were given up. */
+uint32_t statement_cache_relieve(struct statement_cache *cache, uint32_t looks);
 /* Under the cache's lock; visit must not touch the cache. */
 void statement_cache_each(struct statement_cache *cache,
                           void (*visit)(void *context, const struct statement *s), void *context);
@@ -194,7 +209,8 @@ void statement_set_restore(struct statement_set *set, struct statement *s);
 void statement_set_remove(struct statement_set *set, const struct statement *s); /* if there */
 void statement_set_clear(struct statement_set *set);
 uint32_t statement_set_count(const struct statement_set *set);
-size_t statement_set_bytes(const struct statement_set *set); /* without the statements */
+size_t statement_set_bytes(const struct statement_set *set);        /* without the statements */
+uint64_t statement_set_text_bytes(const struct statement_set *set); /* of the statements' texts */
 /* The least recently used one while there are more than the bound, else NULL. Borrowed; the caller
  * closes it on the backend and removes it. */
 struct statement *statement_set_excess(const struct statement_set *set);
@@ -217,6 +233,7 @@ struct statement_map {
     struct statement_map_entry *entries_;
     uint32_t room_;
     uint32_t count;
+    uint64_t text_bytes; /* of what the names stand for, each time it is named */
 };
 /* Borrowed; NULL when there is none. */
 struct statement *statement_map_get(const struct statement_map *map, struct bytes name);

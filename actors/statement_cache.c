@@ -2,7 +2,10 @@
  *
  * A use leaves no mark but the counter of uses, which is counted anyway: the hand spares whoever
  * was used since it came by the last time. So a hit takes no lock and writes nothing here; an
- * admission and an eviction are a few steps, whatever the size. */
+ * admission and an eviction are a few steps, whatever the size.
+ *
+ * When the texts of the process take too much memory, it also gives up what is here for later only,
+ * used or not. What a client or a backend refers to stays: giving it up would free nothing. */
 #define LOG_MODULE "pg_doorman::pool::prepared_statement_cache"
 #include "actors/statement_internal.h"
 
@@ -14,6 +17,8 @@
 /* How many the hand may spare before it takes the next one, used or not. */
 enum { SPARED_MAX = 64 };
 enum { SUMMARY_US = 10000000 };
+/* What an admission does for the memory of all, in looks. */
+enum { ADMISSION_LOOKS = 64 };
 
 void statement_cache_init(struct statement_cache *cache)
 {
@@ -85,6 +90,31 @@ static struct statement *evict(struct statement_cache *cache, uint32_t bound)
     return out;
 }
 
+/* Out of the ring: what frees memory, as much as is too much; the chain with `out` behind it. */
+static struct statement *evict_unreferenced(struct statement_cache *cache, uint32_t looks,
+                                            struct statement *out)
+{
+    uint64_t bytes = atomic_load_explicit(&statement_text_bytes, memory_order_relaxed);
+    uint64_t mark = atomic_load_explicit(&statement_bytes_limit, memory_order_relaxed) / 2;
+
+    looks = MIN(looks, cache->count);
+    for (; looks > 0 && bytes > mark; looks--) {
+        struct statement *s = cache->hand;
+
+        if (atomic_load_explicit(&s->references, memory_order_relaxed) > 1) {
+            cache->hand = s->next;
+            continue;
+        }
+        /* Under other settings, or in other pools, others may have the same text. */
+        if (atomic_load_explicit(&s->text->references, memory_order_relaxed) == 1)
+            bytes -= MIN(bytes, (uint64_t)s->text->tail_len);
+        ring_remove(cache, s);
+        s->next = out;
+        out = s;
+    }
+    return out;
+}
+
 const char *statement_kind_name(const struct statement *s)
 {
     switch (atomic_load_explicit(&s->kinds, memory_order_relaxed)) {
@@ -108,7 +138,13 @@ static void tell(struct statement_cache *cache, const struct statement *s, uint3
               bound);
     if (now_us - before_us < SUMMARY_US && before_us != 0)
         return;
-    if (atomic_compare_exchange_strong(&told_us, &before_us, now_us))
+    if (!atomic_compare_exchange_strong(&told_us, &before_us, now_us))
+        return;
+    if (statement_pressed())
+        log_info("Pool cache eviction: %" PRIu64 " statements since the start, the texts of all "
+                 "take more than half of max_memory_usage",
+                 evictions);
+    else
         log_info("Pool cache eviction: %" PRIu64 " statements since the start, size=%u/%u "
                  "(prepared_statements_cache_size)",
                  evictions, bound, bound);
@@ -139,9 +175,25 @@ void statement_cache_admit(struct statement *s)
         !atomic_load_explicit(&s->retired, memory_order_relaxed)) {
         ring_add(cache, statement_ref(s));
         out = evict(cache, bound);
+        if (UNLIKELY(statement_pressed()))
+            out = evict_unreferenced(cache, ADMISSION_LOOKS, out);
     }
     pthread_mutex_unlock(&cache->lock);
     give_up(cache, out, bound);
+}
+
+uint32_t statement_cache_relieve(struct statement_cache *cache, uint32_t looks)
+{
+    if (!statement_pressed())
+        return 0;
+    pthread_mutex_lock(&cache->lock);
+    uint32_t before = cache->count;
+    uint32_t bound = MAX(cache->bound, 1u);
+    struct statement *out = evict_unreferenced(cache, looks, NULL);
+    uint32_t given_up = before - cache->count;
+    pthread_mutex_unlock(&cache->lock);
+    give_up(cache, out, bound);
+    return given_up;
 }
 
 void statement_cache_dismiss(struct statement *s)

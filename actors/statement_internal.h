@@ -67,8 +67,9 @@ static inline bool reference_drop_shared(_Atomic uint32_t *references)
 
 /* --- statement_text.c --- */
 
-/* A reference for the caller; NULL without memory, or over statement_bytes_limit. */
-struct statement_text *statement_text_get(uint64_t hash, struct bytes tail);
+/* A reference for the caller; NULL without memory, or if it is a new one and there would be more
+ * than so many bytes. */
+struct statement_text *statement_text_get(uint64_t hash, struct bytes tail, uint64_t bytes_limit);
 void statement_text_unref(struct statement_text *t);
 
 /* --- statement_cache.c --- */

@@ -211,6 +211,8 @@ void statement_map_put(struct statement_map *map, struct bytes name, struct stat
     if (entry != NULL) {
         /* In this order, since it may be the same statement, and its alias the name. */
         before = *entry;
+        map->text_bytes += s->text->tail_len;
+        map->text_bytes -= statement_of(&before)->text->tail_len;
         entry_fill(entry, name, s);
         entry_release(&before);
         return;
@@ -220,6 +222,7 @@ void statement_map_put(struct statement_map *map, struct bytes name, struct stat
         map_resize(map,
                    map->room_ + (map->room_ < 64 ? map->room_ / 2 : map->room_ / 4) + ROOM_MIN / 2);
     }
+    map->text_bytes += s->text->tail_len;
     entry_fill(&map->entries_[map->count++], name, s);
     index_add(map, (uint32_t)statement_hash(name), map->count);
 }
@@ -257,6 +260,7 @@ static void map_drop(struct statement_map *map, uint32_t slot, uint32_t position
         map->entries_[position - 1] = map->entries_[map->count - 1];
     }
     map->count--;
+    map->text_bytes -= statement_of(&dropped)->text->tail_len;
     entry_release(&dropped);
     if (map->room_ > ROOM_MIN && map->count < map->room_ / 4)
         map_resize(map, MAX(map->room_ / 2, (uint32_t)ROOM_MIN));
@@ -344,11 +348,14 @@ void statement_map_each(const struct statement_map *map,
 void statement_map_check(const struct statement_map *map)
 {
     uint32_t indexed = 0;
+    uint64_t text_bytes = 0;
 
     INVARIANT(map->count <= map->room_);
-    for (uint32_t i = 0; i < map->count; i++)
+    for (uint32_t i = 0; i < map->count; i++) {
         INVARIANT(map_entry(map, name_of(&map->entries_[i])) == &map->entries_[i]);
+        text_bytes += statement_of(&map->entries_[i])->text->tail_len;
+    }
     for (uint32_t i = 0; map->room_ > 0 && i <= mask_of(map); i++)
         indexed += slot_get(map, i) != 0;
-    INVARIANT(indexed == map->count);
+    INVARIANT(indexed == map->count && text_bytes == map->text_bytes);
 }

@@ -28,6 +28,7 @@ struct statement_set {
     uint32_t newest;
     uint32_t oldest;
     uint32_t free;
+    uint64_t text_bytes;
 };
 
 struct statement_set *statement_set_new(uint32_t bound)
@@ -184,6 +185,7 @@ static uint32_t set_place(struct statement_set *set, struct statement *s)
     set->nodes[i] = (struct set_node){.statement = statement_ref(s)};
     bucket_link(set, i);
     set->count++;
+    set->text_bytes += s->text->tail_len;
     return i;
 }
 
@@ -215,6 +217,7 @@ static void set_drop(struct statement_set *set, uint32_t i)
     *node = (struct set_node){.chain = set->free};
     set->free = i;
     set->count--;
+    set->text_bytes -= s->text->tail_len;
     statement_unref(s);
 }
 
@@ -270,6 +273,23 @@ size_t statement_set_bytes(const struct statement_set *set)
     return sizeof *set + set->capacity * (sizeof *set->nodes + sizeof *set->buckets);
 }
 
+uint64_t statement_set_text_bytes(const struct statement_set *set)
+{
+    return set->text_bytes;
+}
+
+/* A share of the limit: with a usual number of backends all shares are less than half of it. When
+ * they turn out not to be, a share that is small for a thousand of them. */
+uint64_t statement_set_allowance(void)
+{
+    uint64_t bytes = atomic_load_explicit(&statement_text_bytes, memory_order_relaxed);
+    uint64_t limit = atomic_load_explicit(&statement_bytes_limit, memory_order_relaxed);
+
+    if (bytes <= limit / 2)
+        return UINT64_MAX;
+    return bytes <= limit - limit / 4 ? limit / 64 : limit / 1024;
+}
+
 void statement_set_each(const struct statement_set *set,
                         void (*visit)(void *context, struct statement *s), void *context)
 {
@@ -283,11 +303,13 @@ void statement_set_check(const struct statement_set *set)
     uint32_t in_chains = 0;
     uint32_t unused = 0;
     uint32_t newer = NONE;
+    uint64_t text_bytes = 0;
 
     for (uint32_t i = set->newest; i != NONE; i = set->nodes[i].older) {
         INVARIANT(i < set->capacity && ++in_order <= set->count);
         INVARIANT(set->nodes[i].newer == newer);
         INVARIANT(set_find(set, set->nodes[i].statement) == i);
+        text_bytes += set->nodes[i].statement->text->tail_len;
         newer = i;
     }
     for (uint32_t b = 0; b < set->capacity; b++) {
@@ -296,7 +318,7 @@ void statement_set_check(const struct statement_set *set)
     }
     for (uint32_t i = set->free; i != NONE; i = set->nodes[i].chain)
         INVARIANT(set->nodes[i].statement == NULL && ++unused <= set->capacity);
-    INVARIANT(set->oldest == newer);
+    INVARIANT(set->oldest == newer && set->text_bytes == text_bytes);
     INVARIANT(in_order == set->count && in_chains == set->count);
     INVARIANT(set->count + unused == set->capacity);
 }

@@ -22,7 +22,7 @@
 #include <strings.h>
 
 static struct statement_table texts = STATEMENT_TABLE;
-static _Atomic uint64_t text_bytes;
+alignas(CACHE_LINE) _Atomic uint64_t statement_text_bytes; /* read at each Sync */
 _Atomic uint64_t statement_bytes_limit = UINT64_MAX;
 
 static struct bytes tail_of(const struct statement_text *t)
@@ -64,13 +64,12 @@ static uint8_t traits_of(struct bytes query, const struct scan_effect *effect)
     return traits;
 }
 
-static struct statement_text *text_new(uint64_t hash, struct bytes tail)
+static struct statement_text *text_new(uint64_t hash, struct bytes tail, uint64_t bytes_limit)
 {
     struct statement_text *t;
 
     if (tail.len > UINT32_MAX ||
-        atomic_load_explicit(&text_bytes, memory_order_relaxed) + tail.len >
-            atomic_load_explicit(&statement_bytes_limit, memory_order_relaxed))
+        atomic_load_explicit(&statement_text_bytes, memory_order_relaxed) + tail.len > bytes_limit)
         return NULL;
     t = malloc(sizeof *t + tail.len);
     if (t == NULL)
@@ -88,7 +87,7 @@ static struct statement_text *text_new(uint64_t hash, struct bytes tail)
     return t;
 }
 
-struct statement_text *statement_text_get(uint64_t hash, struct bytes tail)
+struct statement_text *statement_text_get(uint64_t hash, struct bytes tail, uint64_t bytes_limit)
 {
     struct shard *shard = shard_of(&texts, hash);
     struct statement_text *found;
@@ -101,13 +100,13 @@ struct statement_text *statement_text_get(uint64_t hash, struct bytes tail)
         return found;
 
     /* The text may be megabytes: copy it outside the lock, then see whether somebody was faster. */
-    made = text_new(hash, tail);
+    made = text_new(hash, tail, bytes_limit);
     if (made == NULL)
         return NULL;
     pthread_mutex_lock(&shard->lock);
     found = take(shard, hash, tail);
     if (found == NULL && shard_insert(shard, hash, made)) {
-        atomic_fetch_add_explicit(&text_bytes, tail.len, memory_order_relaxed);
+        atomic_fetch_add_explicit(&statement_text_bytes, tail.len, memory_order_relaxed);
         found = made;
         made = NULL;
     }
@@ -131,7 +130,7 @@ void statement_text_unref(struct statement_text *t)
     pthread_mutex_unlock(&shard->lock);
     if (!last)
         return;
-    atomic_fetch_sub_explicit(&text_bytes, t->tail_len, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&statement_text_bytes, t->tail_len, memory_order_relaxed);
     if (t->seen_us[STATEMENT_IS_NAMED] != 0)
         atomic_fetch_add_explicit(&statement_events.named_evictions, 1, memory_order_relaxed);
     free(t);
@@ -228,7 +227,7 @@ void statement_text_each(void (*visit)(void *context, const struct statement_tex
 void statement_totals(uint64_t *count, uint64_t *bytes)
 {
     *count = 0;
-    *bytes = atomic_load_explicit(&text_bytes, memory_order_relaxed);
+    *bytes = atomic_load_explicit(&statement_text_bytes, memory_order_relaxed);
     for (struct shard *shard = texts.shards; shard < texts.shards + SHARDS; shard++) {
         pthread_mutex_lock(&shard->lock);
         *count += shard->count;
@@ -250,5 +249,5 @@ void statement_text_check(void)
 
     table_check(&texts);
     table_each(&texts, check_one, &bytes);
-    INVARIANT(bytes == atomic_load(&text_bytes));
+    INVARIANT(bytes == atomic_load(&statement_text_bytes));
 }

@@ -563,6 +563,127 @@ TEST(statement_get_refuses_texts_over_the_limit)
     EQ(statements_left(), 0);
 }
 
+/* "select <id>" and so many blanks. */
+static struct statement *get_wide(struct statement_cache *in, uint32_t id, bool may_exceed)
+{
+    char text[101];
+
+    snprintf(text, sizeof text, "select %-93u", id);
+    struct statement_key key = statement_key_of(
+        in, 0, (struct bytes){(const uint8_t *)text, sizeof text - 1});
+    key.may_exceed = may_exceed;
+    return statement_get(&key);
+}
+
+TEST(statement_cache_gives_up_by_bytes_what_nobody_refers_to)
+{
+    struct statement_cache in;
+    struct statement *kept[4];
+    uint64_t count;
+    uint64_t bytes;
+
+    statement_cache_init(&in);
+    statement_cache_limit(&in, 1000);
+    for (uint32_t id = 0; id < 20; id++) {
+        struct statement *s = get_wide(&in, id, false);
+
+        if (id < COUNT_OF(kept))
+            kept[id] = s;
+        else
+            statement_unref(s);
+    }
+    EQ(in.count, 20);
+    EQ(statement_cache_relieve(&in, UINT32_MAX), 0);
+    statement_bytes_limit = 2000;
+    CHECK(statement_pressed());
+    EQ(statement_cache_relieve(&in, 5), 1); /* four of these five are referred to */
+    EQ(statement_cache_relieve(&in, UINT32_MAX), 9);
+    CHECK(!statement_pressed());
+    statement_cache_check(&in);
+    for (uint32_t id = 100; id < 200; id++) {
+        struct statement *s = get_wide(&in, id, false);
+
+        CHECK(s != NULL, "%u", id);
+        statement_unref(s);
+        statement_totals(&count, &bytes);
+        CHECK(count <= 11 && bytes <= 1100, "%u: %u", id, (unsigned)count);
+    }
+    statement_cache_check(&in);
+    for (size_t i = 0; i < COUNT_OF(kept); i++) {
+        CHECK(get_wide(&in, (uint32_t)i, false) == kept[i], "%zu", i);
+        statement_unref(kept[i]);
+        statement_unref(kept[i]);
+    }
+    statement_bytes_limit = UINT64_MAX;
+    statement_cache_clear(&in);
+    EQ(statements_left(), 0);
+}
+
+TEST(statement_get_goes_over_the_limit_for_those_who_may)
+{
+    struct statement_cache in;
+    struct statement *held[20];
+    uint32_t count = 0;
+
+    statement_cache_init(&in);
+    statement_cache_limit(&in, 1000);
+    statement_bytes_limit = 1000;
+    while (count < COUNT_OF(held) && (held[count] = get_wide(&in, count, false)) != NULL)
+        count++;
+    EQ(count, 10);
+    while (count < COUNT_OF(held) && (held[count] = get_wide(&in, count, true)) != NULL)
+        count++;
+    EQ(count, 20);
+    CHECK(get_wide(&in, count, true) == NULL);
+    struct statement_key key = statement_key_of(&in, 0,
+                                                (struct bytes){(const uint8_t *)"moved", 6});
+    struct statement *moved = statement_restore(&key, statement_numbers_next());
+    CHECK(moved != NULL);
+    statement_numbers_begin(statement_numbers_next() + 1);
+    statement_cache_dismiss(moved);
+    statement_unref(moved);
+    statement_unref(held[--count]); /* in the cache, it gives way */
+    struct statement *another = get_wide(&in, 100, true);
+    CHECK(another != NULL);
+    statement_unref(another);
+    while (count > 0)
+        statement_unref(held[--count]);
+    statement_bytes_limit = UINT64_MAX;
+    statement_cache_clear(&in);
+    EQ(statements_left(), 0);
+}
+
+TEST(statement_set_has_an_allowance_under_pressure)
+{
+    struct statement_cache in;
+    struct statement_set *set = statement_set_new(UINT32_MAX);
+
+    statement_cache_init(&in);
+    statement_cache_limit(&in, 1000);
+    for (uint32_t id = 0; id < 10; id++) {
+        struct statement *s = get_wide(&in, id, false);
+
+        statement_set_add(set, s);
+        statement_unref(s);
+    }
+    EQ(statement_set_text_bytes(set), 1000);
+    CHECK(statement_set_allowance() == UINT64_MAX);
+    statement_bytes_limit = 2000;
+    CHECK(statement_set_allowance() == UINT64_MAX);
+    statement_bytes_limit = 1999;
+    EQ(statement_set_allowance(), 1999 / 64);
+    statement_bytes_limit = 1024;
+    EQ(statement_set_allowance(), 1);
+    statement_bytes_limit = UINT64_MAX;
+    uint32_t stamp;
+    statement_set_remove(set, statement_set_oldest(set, &stamp));
+    EQ(statement_set_text_bytes(set), 900);
+    statement_set_check(set);
+    statement_set_free(set);
+    statement_cache_clear(&in);
+    EQ(statements_left(), 0);
+}
+
 static void count_listed(void *context, const struct statement_text *text)
 {
     uint32_t *listed = context;
