@@ -151,10 +151,14 @@ static void on_close(struct worker *w, struct backend *b, struct message *m)
     if (conn_is_open(&b->conn)) {
         /* Tried once, without waiting: a courtesy. */
         bool polite = !b->broken && ledger_empty(&b->ledger);
-        if (polite)
-            (void)!io_send(b->conn.fd, terminate, sizeof terminate);
-        if (polite && close.await)
+        bool told = polite &&
+                    io_send(b->conn.fd, terminate, sizeof terminate) == (ssize_t)sizeof terminate;
+        if (polite && close.await) {
+            /* It would wait for the rest of the message, and we for its end. */
+            if (!told)
+                io_shutdown(b->conn.fd, SHUT_WR);
             await_end(w, b);
+        }
         conn_close_wait(w, &b->conn);
     }
     actor_tell(w, b->pool, MESSAGE(POOL_GONE, .backend = actor_id_of(&b->actor)));
