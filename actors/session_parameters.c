@@ -325,6 +325,7 @@ void session_sync_refused(struct worker *w, struct session *s, struct bytes sqls
     write_error(&out, "FATAL", state, message);
     conn_put_copy(w, &s->conn, out.at, out.len);
     writer_free(&out);
+    s->flags |= SESSION_FATAL_SEEN; /* should the backend end now, that is no further news */
     log_warn(SESSION_LOG(s) "settings of the client were refused: %s (%s)", SESSION_ID(s), message,
              state);
     free(message);

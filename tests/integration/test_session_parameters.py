@@ -1,5 +1,8 @@
 """Settings: what a client asked for, was told, and has on whatever backend it gets."""
 
+import os
+import signal
+
 import pytest
 
 import wire
@@ -144,6 +147,21 @@ def test_refused_setting_ends_the_session_with_the_servers_words(doorman, sync):
         assert client.backend_pid() == pid
         assert client.value("SELECT to_regclass('must_not_be') IS NULL") == "t"
         assert_truth(client)
+
+
+def test_backend_that_ends_amid_the_settings_is_told_of_once(doorman, postgres):
+    pooler = doorman(pool_size=1)
+    with pooler.client() as plain, pooler.client(TimeZone="Asia/Tokyo") as client:
+        pid = plain.backend_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            client.send(query("SELECT 1"))
+            wait_until(lambda: pooler.pool_row()["sv_active"] == 1, what="a lease")
+            os.kill(pid, signal.SIGTERM)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert [(e["S"], e["C"]) for e in wire.errors(client.wait_closed())] == [("FATAL", "57P01")]
+        assert plain.value("SELECT 1") == "1"
 
 
 def test_quotes_backslashes_and_foreign_letters(doorman):
