@@ -24,15 +24,17 @@ const char *parameter_tracked(size_t i)
 
 /* --- names --- */
 
+/* What can be RESET as well: each part between dots is an identifier. */
 static bool is_name(struct bytes name)
 {
-    if (name.len == 0 || name.len >= PARAMETER_NAME_MAX)
+    if (name.len == 0 || name.len >= PARAMETER_NAME_MAX || name.at[name.len - 1] == '.')
         return false;
     for (size_t i = 0; i < name.len; i++) {
         uint8_t c = name.at[i];
         bool letter = ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '_';
+        bool begins = i == 0 || name.at[i - 1] == '.';
 
-        if (!letter && (i == 0 || ((c < '0' || c > '9') && c != '.')))
+        if (!letter && (begins || ((c < '0' || c > '9') && c != '.')))
             return false;
     }
     return true;

@@ -279,7 +279,8 @@ def test_startup_options_are_settings(doorman):
 
 
 @pytest.mark.parametrize("name", ["is_superuser", "session_authorization", "transaction_isolation",
-                                  "server_version", "bad-name", "x" * 200])
+                                  "server_version", "bad-name", "x" * 200, "a..b", "a.b.",
+                                  "a.1"])
 def test_names_that_are_not_a_clients_are_ignored(doorman, name):
     with doorman(general={"sync_server_parameters": True}).client(**{name: "1"}) as client:
         assert client.value("SELECT 1") == "1"
