@@ -141,13 +141,30 @@ static void refuse_password(struct worker *w, struct session *s)
     session_fatal(w, s, "28P01", text, false);
 }
 
+/* A reload may have changed it since the client was asked. */
+static bool md5_is_in_force(const struct session *s)
+{
+    struct pool_shared *shared = s->shared;
+    char stored[MD5_TEXT + 1] = "";
+
+    if (s->login->admin)
+        return true;
+    pthread_mutex_lock(&shared->lock);
+    if (shared->secret_kind == SECRET_MD5)
+        snprintf(stored, sizeof stored, "%s", shared->secret);
+    else if (shared->secret != NULL)
+        md5_stored(stored, shared->secret, session_user(s));
+    pthread_mutex_unlock(&shared->lock);
+    return strcmp(stored, s->login->md5) == 0;
+}
+
 static bool on_md5(struct worker *w, struct session *s, struct cursor *body)
 {
     struct bytes given = cursor_string(body);
     char wanted[MD5_TEXT + 1];
 
     md5_response(wanted, s->login->md5, s->login->salt);
-    if (!body->bad && secret_equal(given.at, given.len, wanted, MD5_TEXT))
+    if (!body->bad && secret_equal(given.at, given.len, wanted, MD5_TEXT) && md5_is_in_force(s))
         return true;
     refuse_password(w, s);
     return false;
@@ -279,7 +296,11 @@ static bool on_scram_final(struct worker *w, struct session *s, struct cursor *b
                      "error.");
         return false;
     }
-    (void)session_auth_promote(s->shared, &s->login->scram.verifier, s->login->scram.client_key);
+    if (!session_auth_promote(s->shared, &s->login->scram.verifier, s->login->scram.client_key)) {
+        scram_failed(w, s, "server final message error", "the secret was changed meanwhile",
+                     wrong_password);
+        return false;
+    }
     writer_init(&out);
     write_authentication(&out, 12, final, strlen(final));
     put(w, s, &out);

@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 
 import wire
-from pooler import ADMIN, TRUST, pool, trust_user
+from pooler import ADMIN, TRUST, configuration, pool, trust_user
 from postgres import PASSWORDS
 
 MD5_HBA = "host all all 127.0.0.1/32 md5\nlocal all all md5\n"
@@ -122,6 +122,31 @@ def test_broken_scram_final_is_refused_with_its_text(every_secret):
         assert (error["C"], error["M"]) == (
             "28P01",
             "Authentication protocol error. Your client sent an invalid SCRAM final message.")
+
+
+@pytest.mark.parametrize("user", ["scram_user", "md5_user"])
+def test_secret_that_is_changed_amid_the_exchange_counts(postgres, doorman, user):
+    def pools(secret):
+        return {"app": pool(postgres, [{"username": user, "password": secret, "pool_size": 1}])}
+
+    before = postgres.verifier(user)
+    if user == "scram_user":
+        head, iterations, keys = before.split("$")
+        after = "$".join((head, iterations, ":".join(reversed(keys.split(":")))))
+    else:
+        after = md5_of(user, "another")
+    pooler = doorman(pools=pools(before), general={"pg_hba": MD5_HBA})
+    with pooler.wire() as client:
+        login = wire.Login(user, PASSWORDS[user])
+        client.send(wire.startup(user, "app"))
+        answer = login.answer(client.receive())
+        if user == "scram_user":
+            client.send(answer)
+            answer = login.answer(client.receive())
+        pooler.write_config(configuration(pooler.port, pools(after), pg_hba=MD5_HBA))
+        pooler.admin("RELOAD")
+        client.send(answer)
+        assert [e["C"] for e in wire.errors(client.wait_closed())] == ["28P01"]
 
 
 def test_trust_rule_asks_for_no_password(doorman):
