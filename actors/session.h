@@ -356,7 +356,8 @@ void session_drain_step(struct worker *w, struct session *s);
 void session_cancel_wait(struct worker *w, struct session *s);
 /* Phase WAITING, and a lease is not wanted any more. */
 bool session_wait_is_off(const struct session *s);
-/* The same, once the pool has no request of it: the client is answered, and goes on. */
+/* The same, once the pool has no request of it: the client is answered, and goes on. Also in phase
+ * RELEASING, for a batch that was put back and is to be cancelled. */
 void session_end_wait(struct worker *w, struct session *s);
 /* Drops a message of a batch that was cancelled. False: more has to come, or the session ends. */
 bool session_skip(struct worker *w, struct session *s);

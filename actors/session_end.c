@@ -209,7 +209,10 @@ void session_cancel_backend(struct worker *w, struct session *s, actor_id reques
 
     /* It would strike the BEGIN or the settings that precede what is meant. A Parse is no matter:
      * its reply comes with those to what follows it, so that may be what runs. */
-    if (running != NULL && running->whose == FOR_POOLER && running->kind == ASK_QUERY) {
+    bool ours = running != NULL && running->whose == FOR_POOLER && running->kind == ASK_QUERY;
+
+    /* Of a batch that is to be sent again there is nothing left to strike. */
+    if (ours || b->replaying) {
         s->cancel_due = true;
         if (requester != 0)
             actor_tell(w, requester, MESSAGE(CANCEL_DONE, .sent = 0));
@@ -236,6 +239,8 @@ void session_cancel_due(struct worker *w, struct session *s)
     bool runs = s->backend != NULL && !ledger_empty(&s->backend->ledger) &&
                 (s->phase == SESSION_BOUND || s->phase == SESSION_DRAINING);
 
+    if (s->phase == SESSION_RELEASING && s->replayed)
+        return; /* released() looks after it */
     /* Or nothing of the client followed: what it sends later is not meant. */
     s->cancel_due = false;
     if (runs)
@@ -255,5 +260,7 @@ void session_on_cancel(struct worker *w, struct session *s, struct message *m)
     }
     if (right && s->phase == SESSION_WAITING)
         session_cancel_wait(w, s);
+    if (right && s->phase == SESSION_RELEASING && s->replayed)
+        s->cancel_due = true;
     actor_tell(w, m->sender, MESSAGE(CANCEL_DONE, .sent = 0));
 }

@@ -105,6 +105,8 @@ bool session_heal(struct worker *w, struct session *s, struct ledger_entry *head
     s->skip_parameters = head->marks & ENTRY_DESCRIBED;
     ledger_last(&b->ledger)->whose = FOR_POOLER;
     b->replaying = true;
+    /* What was to be cancelled is what fails here, and will be sent again. */
+    s->cancel_due |= b->cancels_sent > 0;
     return true;
 }
 

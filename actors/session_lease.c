@@ -174,7 +174,7 @@ void session_give_back(struct worker *w, struct session *s, enum lease_end how)
     b->replaying = false;
     conn_give(&b->conn, &b->actor);
     s->backend = NULL;
-    s->cancel_due = false;
+    s->cancel_due &= s->replayed;
     message_put_POOL_RETURN(&request, &back);
     /* A pool ends after its last backend, so it lives. */
     if (actor_ask(w, &s->actor, b->pool, &request, &reply) == ASK_DEAD)
@@ -212,8 +212,17 @@ static enum lease_end judge(struct worker *w, struct session *s)
 
 static void released(struct worker *w, struct session *s)
 {
+    /* The batch that was put back has done nothing yet. */
+    bool cancelled = s->cancel_due && s->in != NULL;
+
+    s->cancel_due = false;
     if (s->client != CLIENT_OPEN) {
         session_go(s, SESSION_CLOSED);
+        return;
+    }
+    if (UNLIKELY(cancelled && (s->flags & SESSION_DRAIN) == 0)) {
+        s->replayed = false;
+        session_end_wait(w, s);
         return;
     }
     session_go(s, SESSION_IDLE);

@@ -1,7 +1,9 @@
 """Prepared statements through the pooler answer as a private PostgreSQL session does, message by
 message. The tests N-… are the interleavings that poolers get wrong; W-… are whole conversations."""
 
+import os
 import random
+import signal
 
 import pytest
 
@@ -623,6 +625,29 @@ def test_lost_statement_is_healed_unnoticed(doorman, lead):
             if lead:
                 assert wire.status(messages) == "T"
                 assert wire.status(client.query("COMMIT")) == "I"
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"], ids=["at once", "behind a SET"])
+def test_cancel_request_strikes_the_batch_that_is_sent_again(doorman, zone):
+    """Whether it comes while the backend is given the client's settings, or while the statement
+    that is lost is asked for: what the client waits for is cancelled."""
+    pooler = doorman(pool_size=1)
+    with pooler.client(TimeZone=zone) as client, pooler.client() as other:
+        client.send(parse("s", "SELECT 7"), sync())
+        client.until_ready()
+        other.query("DO $$ BEGIN EXECUTE 'DEALLOCATE ' || 'ALL'; END $$")
+        pid = other.backend_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            client.send(run("s"), sync())
+            wait_until(lambda: pooler.pool_row()["sv_active"] == 1, what="a lease")
+            client.cancel()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert wire.sqlstates(client.until_ready()) == ["57014"]
+        client.send(run("s"), sync())
+        messages = client.until_ready()
+        assert not wire.errors(messages) and wire.rows(messages) == [["7"]]
 
 
 def test_lost_statement_behind_work_that_was_told_of_is_an_error(doorman, table):
