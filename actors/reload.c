@@ -2,6 +2,7 @@
 #include "actors/daemon.h"
 
 #include "actors/pool.h"
+#include "actors/session.h"
 #include "runtime/log.h"
 #include "runtime/offload.h"
 
@@ -27,6 +28,7 @@ static bool put_in_force(struct worker *w, struct config *config)
     if (changed) {
         app_publish(config_ref(config));
         pools_configure(w, config);
+        sessions_follow_limits(w, before, config);
         log_info("config reloaded");
     } else {
         log_info("config unchanged");

@@ -169,7 +169,7 @@ enum {
 enum { WATCH_ALARM = 0 };
 #define ABANDONED_ALARM UINT64_MAX
 #define TRIM_ALARM      (UINT64_MAX - 1)
-#define LIMIT_ALARM     (UINT64_MAX - 2)
+#define LIMIT_ALARM     (UINT64_C(1) << 63) /* and in the low half, of which limits */
 
 static inline struct session *session_of(struct actor *a)
 {
@@ -380,6 +380,9 @@ void session_on_alarm(struct worker *w, struct session *s, struct message *m);
 void session_watch_abandoned(struct worker *w, struct session *s);
 /* From the login on: the limits of the configuration on silence and on queries. */
 void session_watch_limits(struct worker *w, struct session *s);
+/* After a reload, when `now` is in force: all sessions look at its limits if they are different. */
+void sessions_follow_limits(struct worker *w, const struct config *before,
+                            const struct config *now);
 /* Replies still go to the client? */
 static inline bool session_client_listens(const struct session *s)
 {

@@ -7,6 +7,8 @@
 #include "runtime/log.h"
 #include "runtime/world.h"
 
+#include <stdlib.h>
+
 enum {
     SERVER_WRITE_US = 5000000,
     ABANDONED_US = 100000, /* how long what a client left running may go on undisturbed */
@@ -187,9 +189,35 @@ static void limit_reached(struct worker *w, struct session *s, enum activity a)
     }
 }
 
-/* One alarm per session goes round as long as a limit is set; a request costs nothing more. */
+/* Of which limits alarms go round; those of earlier ones are void. */
+static _Atomic uint32_t limits_generation;
+
+static bool same_limits(const struct general_config *a, const struct general_config *b)
+{
+    return a->client_idle_timeout == b->client_idle_timeout &&
+           a->idle_transaction_timeout == b->idle_transaction_timeout &&
+           a->query_timeout == b->query_timeout;
+}
+
+void sessions_follow_limits(struct worker *w, const struct config *before, const struct config *now)
+{
+    size_t count = 0;
+
+    if (same_limits(&before->general, &now->general))
+        return;
+    uint64_t token = LIMIT_ALARM | (atomic_fetch_add(&limits_generation, 1) + 1u);
+    actor_id *sessions = actor_list(&session_type, &count);
+    for (size_t i = 0; i < count; i++)
+        actor_alarm(w, sessions[i], w->now_us, token);
+    free(sessions);
+}
+
+/* One alarm per session goes round as long as a limit is set; a request costs nothing more. (Two,
+ * till the next change, if the login ends just when limits change.) */
 void session_watch_limits(struct worker *w, struct session *s)
 {
+    /* Read first: a configuration is in force before its generation counts. */
+    uint64_t token = LIMIT_ALARM | atomic_load(&limits_generation);
     struct config *config = app_config();
     uint64_t every_us = period_us(&config->general);
     enum activity a = activity(s);
@@ -207,7 +235,14 @@ void session_watch_limits(struct worker *w, struct session *s)
     uint64_t next_us = w->now_us + every_us;
     if (allowed_us != 0 && due_us > w->now_us)
         next_us = MIN(next_us, due_us);
-    actor_alarm(w, actor_id_of(&s->actor), next_us, LIMIT_ALARM);
+    actor_alarm(w, actor_id_of(&s->actor), next_us, token);
+}
+
+static void on_limit_alarm(struct worker *w, struct session *s, uint64_t token)
+{
+    if ((uint32_t)token == atomic_load(&limits_generation) && (s->flags & SESSION_LOGGED_IN) != 0 &&
+        s->shared != NULL)
+        session_watch_limits(w, s);
 }
 
 void session_on_alarm(struct worker *w, struct session *s, struct message *m)
@@ -216,10 +251,10 @@ void session_on_alarm(struct worker *w, struct session *s, struct message *m)
         on_watch_alarm(w, s);
     else if (m->alarm.token == ABANDONED_ALARM)
         on_abandoned_alarm(w, s);
-    else if (m->alarm.token == LIMIT_ALARM)
-        session_watch_limits(w, s);
     else if (m->alarm.token == TRIM_ALARM)
         session_trim_statements(w, s);
+    else if ((m->alarm.token & LIMIT_ALARM) != 0)
+        on_limit_alarm(w, s, m->alarm.token);
     else if (m->alarm.token == s->alarm && (s->client != CLIENT_OPEN || s->phase == SESSION_CANCEL))
         session_close(w, s, NULL);
 }

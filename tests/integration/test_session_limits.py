@@ -8,7 +8,7 @@ import time
 import pytest
 
 import wire
-from pooler import ADMIN, run_program
+from pooler import ADMIN, configuration, pool, run_program, trust_user
 from waiting import stays, wait_until
 from wire import query
 
@@ -53,6 +53,26 @@ def test_query_that_runs_too_long_is_cancelled(doorman):
         error, = wire.errors(client.query("SELECT pg_sleep(30)"))
         assert error["C"] == "57014"
         assert client.backend_pid() == pid
+
+
+def test_limits_of_a_reload_reach_connected_clients(doorman, postgres):
+    pooler = doorman(general={"client_idle_timeout": "1h"})
+
+    def reload(**general):
+        pools = {"app": pool(postgres, [trust_user(2)])}
+        pooler.write_config(configuration(pooler.port, pools, **general))
+        pooler.admin("RELOAD")
+
+    with pooler.client() as silent, pooler.client() as client:
+        reload()
+        reload(query_timeout="500ms")
+        assert wire.sqlstates(client.query("SELECT pg_sleep(30)")) == ["57014"]
+        reload(idle_transaction_timeout="500ms")
+        client.query("BEGIN; SELECT 1")
+        assert ending(client)[1] == "25P03"
+        assert silent.value("SELECT 1") == "1"
+        reload(client_idle_timeout="500ms")
+        assert ending(silent)[1] == "57P05"
 
 
 def test_slow_reader_is_served_as_long_as_it_reads(doorman):
