@@ -18,7 +18,7 @@
     /* session -> pool: what a login needs to know of the server; answered by POOL_PARAMETERS */   \
     X(POOL_LOGIN,     F_U(deadline_us) F_U(ticket))                                                \
     /* session -> pool: its request is off; answered by WITHDRAWN unless answered before */        \
-    X(POOL_WITHDRAW,  F_U(ticket))                                                                 \
+    X(POOL_WITHDRAW,  F_U(ticket) F_U(since_us))                                                   \
     /* session -> pool: the lease is over; how: enum lease_end; us: how long it was held */        \
     X(POOL_RETURN,    F_U(backend) F_U(how) F_U(held_us))                                          \
     /* backend -> pool: logged in, cleaned or checked, and idle */                                 \

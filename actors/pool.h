@@ -19,9 +19,9 @@ struct waiter {
     actor_id session; /* 0: withdrawn */
     uint64_t ticket;  /* the session's own number for its request */
     uint64_t deadline_us;
-    uint64_t since_us;
-    bool login; /* wants the server parameters, not a backend */
-    bool gated; /* found as many connections being opened as may be */
+    uint64_t since_us; /* in the order of the queue, those who have gone included */
+    bool login;        /* wants the server parameters, not a backend */
+    bool gated;        /* found as many connections being opened as may be */
 };
 
 /* How often backends come back, to tell whether waiting is quicker than connecting. */

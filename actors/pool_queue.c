@@ -36,6 +36,9 @@ void pool_append_waiter(struct pool *p, struct waiter waiter)
 {
     if (p->waiters_tail - p->waiters_head == p->waiters_size)
         waiters_grow(p);
+    /* In order, though workers' clocks are not quite the same: it is searched for by that. */
+    if (p->waiters_tail != p->waiters_head)
+        waiter.since_us = MAX(waiter.since_us, waiter_at(p, p->waiters_tail - 1)->since_us);
     *waiter_at(p, p->waiters_tail++) = waiter;
     p->waiting++;
 }
@@ -313,19 +316,52 @@ void pool_on_login(struct worker *w, struct pool *p, struct message *m)
     stand_in_line(w, p, waiter);
 }
 
+/* The first of those who came at that time or later. */
+static uint64_t position_since(struct pool *p, uint64_t since_us)
+{
+    uint64_t low = p->waiters_head;
+    uint64_t high = p->waiters_tail;
+
+    while (low != high) {
+        uint64_t middle = low + (high - low) / 2;
+
+        if (waiter_at(p, middle)->since_us < since_us)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* NULL: not there. It is looked for from where its time says, in both directions: thousands may
+ * leave at once, and none of them shall walk the whole queue. */
+static struct waiter *find_waiter(struct pool *p, actor_id session, uint64_t ticket,
+                                  uint64_t since_us)
+{
+    uint64_t up = position_since(p, since_us);
+    uint64_t down = up;
+
+    while (up != p->waiters_tail || down != p->waiters_head) {
+        struct waiter *above = up != p->waiters_tail ? waiter_at(p, up++) : NULL;
+        struct waiter *below = down != p->waiters_head ? waiter_at(p, --down) : NULL;
+
+        if (above != NULL && above->session == session && above->ticket == ticket)
+            return above;
+        if (below != NULL && below->session == session && below->ticket == ticket)
+            return below;
+    }
+    return NULL;
+}
+
 void pool_on_withdraw(struct worker *w, struct pool *p, struct message *m)
 {
     struct msg_POOL_WITHDRAW off = message_get_POOL_WITHDRAW(m);
+    struct waiter *waiter = find_waiter(p, m->sender, off.ticket, off.since_us);
 
-    for (uint64_t at = p->waiters_head; at != p->waiters_tail; at++) {
-        struct waiter *waiter = waiter_at(p, at);
-
-        if (waiter->session != m->sender || waiter->ticket != off.ticket)
-            continue;
+    if (waiter != NULL) {
         waiter->session = 0;
         p->waiting--;
         actor_tell(w, m->sender, MESSAGE(POOL_WITHDRAWN, .ticket = off.ticket));
-        break;
     }
     /* Not there: served or refused already, and that message is on its way. */
     if (p->permits.wanted > 0)

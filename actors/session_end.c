@@ -28,7 +28,7 @@ static void leave(struct worker *w, struct session *s)
     else if (s->backend == NULL && s->phase != SESSION_CLOSED)
         session_go(s, SESSION_CLOSED);
     if (s->flags & SESSION_ASKED) {
-        struct message *m = MESSAGE(POOL_WITHDRAW, .ticket = s->ticket);
+        struct message *m = MESSAGE(POOL_WITHDRAW, .ticket = s->ticket, .since_us = s->asked_us);
 
         m->sender = actor_id_of(&s->actor);
         /* A pool that is gone has refused everyone first: that answer is in the mailbox. */

@@ -200,6 +200,7 @@ static void authenticated(struct worker *w, struct session *s)
 
     s->mode = (uint8_t)atomic_load(&s->shared->mode);
     session_go(s, SESSION_LOGIN);
+    s->asked_us = w->now_us;
     s->flags |= SESSION_ASKED;
     message_put_POOL_LOGIN(&request, &want);
     switch (actor_ask(w, &s->actor, atomic_load(&s->shared->pool), &request, &reply)) {

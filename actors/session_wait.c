@@ -16,7 +16,7 @@ void session_cancel_wait(struct worker *w, struct session *s)
     s->cancel_wanted = true;
     if (s->begin_owed)
         return;
-    struct message *m = MESSAGE(POOL_WITHDRAW, .ticket = s->ticket);
+    struct message *m = MESSAGE(POOL_WITHDRAW, .ticket = s->ticket, .since_us = s->asked_us);
 
     m->sender = actor_id_of(&s->actor);
     /* A pool that is gone has refused everyone first: that answer is in the mailbox. */
