@@ -100,9 +100,15 @@ int console_parameters(struct bytes text, unsigned *count, struct failure *why)
 
 char *console_fill(const char *text, struct bytes value)
 {
-    const char *at = strstr(text, "$1");
+    struct bytes rest = bytes_of(text);
+    struct admin_statement s;
+    char *scratch = scratch_for(rest);
 
-    INVARIANT(at != NULL);
+    /* The command's last word, as console_parameters() has found; a comment may have one as well.
+     */
+    INVARIANT(next_command(&rest, &s, scratch) && s.text.len > 2);
+    const char *at = (const char *)s.text.at + s.text.len - 2;
+    free(scratch);
     char *filled = malloc(strlen(text) + 2 * value.len + 3);
     INVARIANT(filled != NULL);
     size_t len = (size_t)(at - text);

@@ -52,6 +52,8 @@ TEST(parameters_stand_for_databases_alone)
         {" pause\t$1 ; ", 1, " pause\t\"a\"\"b\" ; "},
         {"RESUME $1", 1, "RESUME \"a\"\"b\""},
         {"RECONNECT $1;", 1, "RECONNECT \"a\"\"b\";"},
+        {"/* $1 */ PAUSE /* $1 */ $1 -- $1", 1, "/* $1 */ PAUSE /* $1 */ \"a\"\"b\" -- $1"},
+        {"-- $1\n;PAUSE $1/*$1*/;", 1, "-- $1\n;PAUSE \"a\"\"b\"/*$1*/;"},
         {"PAUSE $2", -1, NULL},
         {"PAUSE $1 $2", -1, NULL},
         {"SHOW $1", -1, NULL},
