@@ -17,7 +17,9 @@
 
 enum {
     WAIT_SECONDS = 30,
+    LOGIN_LIMIT = 16 << 20, /* of a message before ReadyForQuery */
     MESSAGE_LIMIT = 1 << 30,
+    BODY_STEP = 64 << 10,
     AUTH_OK = 0,
     AUTH_CLEARTEXT = 3,
     AUTH_MD5 = 5,
@@ -33,6 +35,7 @@ struct client_link {
     struct scram_client scram;
     bool scram_begun;
     bool scram_verified;
+    bool logged_in;
     char type; /* of the last message */
     uint8_t *body;
     size_t body_len;
@@ -157,6 +160,26 @@ static int fail_with_error(struct client_link *l)
                 (const char *)e.sqlstate.at);
 }
 
+/* A header alone is no reason to make room for what it promises. */
+static int read_body(struct client_link *l, size_t len)
+{
+    size_t have = 0;
+
+    do {
+        size_t room = MIN(len, MAX(2 * have, (size_t)BODY_STEP));
+        uint8_t *body = realloc(l->body, MAX(room, (size_t)1));
+
+        if (body == NULL)
+            return fail(l->why, "out of memory");
+        l->body = body;
+        l->body_len = room;
+        if (read_exactly(l, l->body + have, room - have) != 0)
+            return -1;
+        have = room;
+    } while (have < len);
+    return 0;
+}
+
 /* Reads the next message that matters into l; an ErrorResponse is a failure. */
 static int read_message(struct client_link *l)
 {
@@ -166,15 +189,11 @@ static int read_message(struct client_link *l)
 
         if (read_exactly(l, header, sizeof header) != 0)
             return -1;
-        if (frame_peek(&f, header, sizeof header, MESSAGE_LIMIT) == FRAME_BROKEN)
+        if (frame_peek(&f, header, sizeof header, l->logged_in ? MESSAGE_LIMIT : LOGIN_LIMIT) ==
+            FRAME_BROKEN)
             return fail(l->why, "what answers there does not speak PostgreSQL's protocol");
-        uint8_t *body = realloc(l->body, MAX((size_t)f.body_len, 1u));
-        if (body == NULL)
-            return fail(l->why, "out of memory");
-        l->body = body;
-        l->body_len = f.body_len;
         l->type = (char)f.type;
-        if (read_exactly(l, l->body, l->body_len) != 0)
+        if (read_body(l, f.body_len) != 0)
             return -1;
         if (l->type == 'E')
             return fail_with_error(l);
@@ -304,6 +323,7 @@ static int log_in(struct client_link *l)
         if (read_message(l) != 0)
             return -1;
     } while (l->type != 'Z');
+    l->logged_in = true;
     return 0;
 }
 

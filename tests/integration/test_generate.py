@@ -4,8 +4,11 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import stat
+import struct
 import subprocess
+import threading
 
 import pytest
 import yaml
@@ -190,6 +193,64 @@ def test_ssl_is_demanded_and_verified(postgres, superuser, tmp_path):
             postgres.run("ALTER SYSTEM RESET " + name)
         postgres.run("SELECT pg_reload_conf()")
         wait_until(lambda: not answers_tls(postgres.port), 10, "PostgreSQL to be without TLS")
+
+
+class Stranger:
+    """Listens, takes one connection, and does with it what `behave` says."""
+
+    def __init__(self, behave):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.behave = behave
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.thread.join(10)
+        self.listener.close()
+
+    def serve(self):
+        self.listener.settimeout(10)
+        sock, _ = self.listener.accept()
+        with sock:
+            self.behave(sock)
+
+
+def test_message_of_a_stranger_may_promise_only_so_much():
+    def promise(sock):
+        sock.recv(4096)
+        sock.sendall(b"R" + struct.pack("!I", 1 << 29))
+
+    with Stranger(promise) as stranger:
+        done = run_program("generate", "--host", "127.0.0.1", "--port", str(stranger.port),
+                           "-u", "x", "--password", "y", "-d", "z")
+    assert done.returncode == 1 and "does not speak PostgreSQL" in done.stderr
+
+
+def test_tls_server_that_resets_the_connection_is_told_of(tmp_path):
+    certificate, key = tmp_path / "server.crt", tmp_path / "server.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                    "-keyout", key, "-out", certificate, "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=IP:127.0.0.1"], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    def reset(sock):
+        assert len(sock.recv(8)) == 8
+        sock.sendall(b"S")
+        with context.wrap_socket(sock, server_side=True) as secure:
+            secure.recv(1)
+            secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with Stranger(reset) as stranger:
+        done = run_program("generate", "--ssl", "--host", "127.0.0.1", "--port", str(stranger.port),
+                           "-u", "x", "--password", "y", "-d", "z",
+                           env={**os.environ, "SSL_CERT_FILE": str(certificate)})
+    assert done.returncode == 1 and done.stderr.startswith("Error: "), done
 
 
 def answers_tls(port):
