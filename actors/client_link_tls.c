@@ -6,12 +6,10 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 struct link_tls {
-    struct sigaction before; /* of SIGPIPE, which the library's write() would raise */
     SSL_CTX *context;
     SSL *ssl;
 };
@@ -64,7 +62,6 @@ int link_tls_begin(struct link_tls **out, int fd, const char *host, struct failu
 
     if (tls == NULL)
         return fail(why, "out of memory");
-    sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, &tls->before);
     tls->context = SSL_CTX_new(TLS_method());
     if (tls->context != NULL && SSL_CTX_load_verify_locations(tls->context, roots, NULL) != 1) {
         fail(why, "error performing TLS handshake: no certificates in %s", roots);
@@ -117,6 +114,5 @@ void link_tls_end(struct link_tls *tls)
         return;
     SSL_free(tls->ssl);
     SSL_CTX_free(tls->context);
-    sigaction(SIGPIPE, &tls->before, NULL);
     free(tls);
 }

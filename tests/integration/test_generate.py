@@ -1,8 +1,10 @@
 """`pg_doorman generate` against a real PostgreSQL: what it asks, what it writes, how it fails."""
 
 import os
+import queue
 import re
 import shutil
+import signal
 import socket
 import ssl
 import stat
@@ -14,7 +16,7 @@ import pytest
 import yaml
 
 import wire
-from pooler import run_program
+from pooler import BINARY, run_program
 from postgres import PASSWORDS, free_port, quote
 from waiting import wait_until
 
@@ -243,14 +245,23 @@ def test_tls_server_that_resets_the_connection_is_told_of(tmp_path):
         assert len(sock.recv(8)) == 8
         sock.sendall(b"S")
         with context.wrap_socket(sock, server_side=True) as secure:
-            secure.recv(1)
+            assert secure.recv(4096)
+            # The client finds the request for a password, and nobody there to be sent it.
+            os.kill(pids.get(), signal.SIGSTOP)
+            secure.sendall(b"R" + struct.pack("!II4s", 12, 5, b"salt"))
+            secure.shutdown(socket.SHUT_WR)
             secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
+    pids = queue.Queue()
     with Stranger(reset) as stranger:
-        done = run_program("generate", "--ssl", "--host", "127.0.0.1", "--port", str(stranger.port),
-                           "-u", "x", "--password", "y", "-d", "z",
-                           env={**os.environ, "SSL_CERT_FILE": str(certificate)})
-    assert done.returncode == 1 and done.stderr.startswith("Error: "), done
+        process = subprocess.Popen(
+            [BINARY, "generate", "--ssl", "--host", "127.0.0.1", "--port", str(stranger.port),
+             "-u", "x", "--password", "y", "-d", "z"], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "SSL_CERT_FILE": str(certificate)})
+        pids.put(process.pid)
+    process.send_signal(signal.SIGCONT)
+    told = process.communicate(timeout=30)[1]
+    assert process.returncode == 1 and told.startswith("Error: "), (process.returncode, told)
 
 
 def answers_tls(port):
