@@ -196,6 +196,7 @@ enum state_session_flag {
     STATE_SKIPS_TO_SYNC = 524288,
     STATE_CANCEL_DUE = 1048576,
     STATE_COPY_SYNCED = 2097152,
+    STATE_SYNC_STRUCK = 4194304,
 };
 /* Flags of a backend. */
 enum state_backend_flag {

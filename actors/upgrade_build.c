@@ -772,6 +772,7 @@ static void build_session(struct building *b, size_t i)
     s->syncing = (record->flags & STATE_SYNCING) != 0;
     s->sync_alone = (record->flags & STATE_SYNC_ALONE) != 0;
     s->sync_failed = (record->flags & STATE_SYNC_FAILED) != 0;
+    s->sync_struck = (record->flags & STATE_SYNC_STRUCK) != 0;
     s->batch_synced = (record->flags & STATE_BATCH_SYNCED) != 0;
     s->copy_synced = (record->flags & STATE_COPY_SYNCED) != 0;
     s->cancel_due = (record->flags & STATE_CANCEL_DUE) != 0;

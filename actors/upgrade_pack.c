@@ -657,7 +657,7 @@ static uint64_t sync_flags(const struct session *s)
            (s->batch_synced ? STATE_BATCH_SYNCED : 0) |
            (s->skip_parameters ? STATE_SKIP_PARAMETERS : 0) |
            (s->skip_to_sync ? STATE_SKIPS_TO_SYNC : 0) | (s->cancel_due ? STATE_CANCEL_DUE : 0) |
-           (s->copy_synced ? STATE_COPY_SYNCED : 0);
+           (s->copy_synced ? STATE_COPY_SYNCED : 0) | (s->sync_struck ? STATE_SYNC_STRUCK : 0);
 }
 
 static void put_session(struct packing *p, size_t id, struct session *s)

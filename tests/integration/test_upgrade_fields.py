@@ -16,8 +16,8 @@ from pooler import ROOT
 FIELDS = {
     ("actors/session.h", "session"): {
         "written": """conn phase mode begin_owed cancel_due cancel_wanted terminated syncing
-            sync_alone sync_failed batch_synced skip_parameters skip_to_sync copy_synced key_more flags secret
-            number in in_at in_end in_scanned body_left wanted backend asked_us leased_us query_us
+            sync_alone sync_failed sync_struck batch_synced skip_parameters skip_to_sync copy_synced
+            key_more flags secret number in in_at in_end in_scanned body_left wanted backend asked_us leased_us query_us
             lease_batches name database_at application_at address_at statements unnamed anonymous
             anonymous_evictions connected_us transactions queries errors wait_max_us""",
         "made anew": "actor shared ticket login in_held watched_us alarm trim_armed client",
@@ -36,9 +36,10 @@ FIELDS = {
             transactions queries bytes_sent bytes_received prepared_hits prepared_misses
             application_name""",
         "made anew": "actor shared config effective pool_next pool_previous evicted",
-        # While it replays, waits for a clean-up or logs in, it stays; who hung up is seen anew.
-        "begins as new": """tls replay replay_at replay_end skipped replaying clean_waits hangup
-            replacement streaming stream_len""",
+        # While it replays, waits for a clean-up or logs in, it stays; who hung up is seen anew;
+        # what sequences it has used counts as another's.
+        "begins as new": """sequences_of sequences_foreign tls replay replay_at replay_end
+            skipped replaying clean_waits hangup replacement streaming stream_len""",
     },
     ("actors/pool.h", "pool"): {
         "written": """shared idle idle_head idle_count idle_size waiters waiters_head waiters_tail
