@@ -292,6 +292,7 @@ static void forward_message(struct worker *w, struct session *s, const struct fr
         session_state_query(w, s, f);
         session_visible(s, ledger_last(&b->ledger));
         b->needs_sync = true; /* until its ReadyForQuery */
+        b->traits |= TEXT_MAY_COPY;
         session_pass(w, s, f, 0);
         return;
     case 'S': forward_sync(w, s, f); return;
@@ -322,6 +323,8 @@ static void forward_batch(struct worker *w, struct session *s)
         s->query_us = w->now_us;
         /* What was sent since the last Sync is part of the same transaction. */
         s->backend->visible &= s->backend->needs_sync;
+        if (!s->backend->needs_sync)
+            s->backend->traits = 0;
     }
     s->backend->skipped = NULL;
     while (s->in != NULL && s->phase == SESSION_BOUND) {

@@ -256,7 +256,8 @@ class Direct:
             link.send([frame("Q", b"DISCARD ALL\0")])
             if not self.player.wait(lambda link=link: link.eof or
                                     (link.messages and link.messages[-1].letter == "Z"),
-                                    PATIENCE_SECONDS) or link.eof:
+                                    PATIENCE_SECONDS) or link.eof or \
+                    any(m.letter == "E" for m in link.messages):  # begun without a Sync
                 link.close()
             else:
                 self.spare.append(link)
