@@ -247,6 +247,9 @@ void session_forward_parse(struct worker *w, struct session *s, const struct fra
 void session_forward_bind(struct worker *w, struct session *s, const struct frame *f);
 void session_forward_describe(struct worker *w, struct session *s, const struct frame *f);
 void session_forward_close(struct worker *w, struct session *s, const struct frame *f);
+#define SESSION_FREED_NAME "DOORMAN_deallocated"
+/* Prepares a statement of this name, for a DEALLOCATE that stands for one of the client's. */
+void session_put_up_freed(struct worker *w, struct session *s);
 /* What the backend holds over its bound is closed. Only while it owes nothing: behind something
  * that may fail, the server would skip this. */
 void session_close_excess(struct worker *w, struct session *s);
@@ -290,6 +293,8 @@ void session_replay(struct worker *w, struct session *s);
  * asked before. */
 enum deallocated { DEALLOCATED_NOT, DEALLOCATED, DEALLOCATED_LATER };
 enum deallocated session_deallocate(struct worker *w, struct session *s, const struct frame *f);
+/* Is it one, of a client whose names are the pooler's? */
+bool session_is_deallocate(const struct session *s, const struct frame *f);
 /* Passes what is there of the message at the head of the input, behind `skip` bytes of it; the rest
  * follows as it comes. */
 void session_pass(struct worker *w, struct session *s, const struct frame *f, uint32_t skip);

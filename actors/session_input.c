@@ -327,6 +327,7 @@ static void forward_batch(struct worker *w, struct session *s)
             s->backend->traits = 0;
     }
     s->backend->skipped = NULL;
+    bool first = true; /* answer_bound() has looked at it */
     while (s->in != NULL && s->phase == SESSION_BOUND) {
         bool whole = s->in_scanned > 0;
         enum frame_result result = frame_peek(&f, session_input(s), session_input_len(s),
@@ -337,6 +338,11 @@ static void forward_batch(struct worker *w, struct session *s)
         if (!whole && result == FRAME_WHOLE)
             break; /* not looked at yet */
         uint8_t type = f.type;
+        if (type == 'Q' && !first && (s->flags & SESSION_REMAP) && session_is_deallocate(s, &f)) {
+            s->flags |= SESSION_BATCH; /* a batch of its own */
+            break;
+        }
+        first = false;
         forward_message(w, s, &f);
         /* Counted where a ReadyForQuery will come, so that waiting for it ends. */
         s->lease_batches += type == 'S' || type == 'Q' || type == 'F';

@@ -15,8 +15,8 @@ static const char nobody[] = "DOORMAN_missing";
 /* What PostgreSQL refuses to parse: what a Parse becomes that the pooler refuses. */
 static const uint8_t refused_tail[] = "refused\0\0";
 /* What a DEALLOCATE of a client's name becomes, and what it frees. */
-static const char freed_name[] = "DOORMAN_deallocated";
-static const uint8_t freeing_tail[] = "DEALLOCATE \"DOORMAN_deallocated\"\0\0";
+static const char freed_name[] = SESSION_FREED_NAME;
+static const uint8_t freeing_tail[] = "DEALLOCATE \"" SESSION_FREED_NAME "\"\0\0";
 
 static void put_header(struct worker *w, struct session *s, uint8_t type, uint32_t len)
 {
@@ -226,7 +226,7 @@ static struct statement *freeing_statement(struct session *s)
     return statement_get(&key);
 }
 
-static void put_up(struct worker *w, struct session *s)
+void session_put_up_freed(struct worker *w, struct session *s)
 {
     struct ledger *l = &s->backend->ledger;
 
@@ -255,7 +255,7 @@ static struct statement *free_name(struct worker *w, struct session *s, struct s
         return statement;
     if (bound) {
         session_forget(s, freed);
-        put_up(w, s);
+        session_put_up_freed(w, s);
     }
     if (!statement_set_has(s->backend->statements, freeing))
         provide(w, s, freeing);
