@@ -17,8 +17,8 @@ FIELDS = {
     ("actors/session.h", "session"): {
         "written": """conn phase mode begin_owed cancel_due cancel_wanted terminated syncing
             sync_alone sync_failed sync_struck batch_synced skip_parameters skip_to_sync copy_synced
-            key_more flags secret number in in_at in_end in_scanned body_left wanted backend asked_us leased_us query_us
-            lease_batches name database_at application_at address_at statements unnamed anonymous
+            key_more flags secret number in in_at in_end in_scanned body_left wanted backend
+            asked_us leased_us query_us lease_batches name database_at application_at address_at statements unnamed anonymous
             anonymous_evictions connected_us transactions queries errors wait_max_us""",
         "made anew": "actor shared ticket login in_held watched_us alarm trim_armed client",
         # Pauses are found anew; a batch that moved is not sent again; the reply to a check query
