@@ -40,12 +40,18 @@ class Scene:
         for client in (self.idle, self.holder, self.waiter, new):
             client.terminate()
 
+    def wait_for(self, words, seconds):
+        try:
+            wait_until(lambda: words in self.doorman.log(), seconds, words)
+        except AssertionError as error:
+            raise AssertionError("%s; the log ends:\n%s" % (error, self.doorman.log()[-3000:]))
+
     def fails(self, words):
         """It does, with these words in the log, and nothing has changed."""
         first = self.upgrading.pid
         self.upgrading.request()
-        wait_until(lambda: words in self.doorman.log(), 30, words)
-        wait_until(lambda: "nothing has changed" in self.doorman.log(), 10, "the end of it")
+        self.wait_for(words, 30)
+        self.wait_for("nothing has changed", 10)
         assert alive(first) and self.doorman.running()
         status = self.upgrading.status()
         assert status["phase"] == "serving" and status["result"] in ("aborted", "reclaimed")
