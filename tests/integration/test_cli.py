@@ -129,7 +129,7 @@ def test_dead_unix_socket_file_is_replaced(doorman):
             try:
                 with wire.Wire(path).login() as client:
                     return client.value("SELECT 1") == "1"
-            except OSError:
+            except (OSError, wire.Closed, wire.LoginFailed):
                 return False
         wait_until(answered, 10, "the new process to answer on its socket")
 
