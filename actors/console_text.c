@@ -109,9 +109,9 @@ char *console_fill(const char *text, struct bytes value)
     INVARIANT(next_command(&rest, &s, scratch) && s.text.len > 2);
     const char *at = (const char *)s.text.at + s.text.len - 2;
     free(scratch);
-    char *filled = malloc(strlen(text) + 2 * value.len + 3);
+    size_t len = (size_t)(at - text), rest_len = strlen(at + 2);
+    char *filled = malloc(len + rest_len + 2 * value.len + 3);
     INVARIANT(filled != NULL);
-    size_t len = (size_t)(at - text);
     memcpy(filled, text, len);
     filled[len++] = '"';
     for (size_t i = 0; i < value.len; i++) {
@@ -120,6 +120,6 @@ char *console_fill(const char *text, struct bytes value)
         filled[len++] = (char)value.at[i];
     }
     filled[len++] = '"';
-    strcpy(filled + len, at + 2);
+    memcpy(filled + len, at + 2, rest_len + 1);
     return filled;
 }

@@ -6,6 +6,15 @@
 
 /* --- pieces --- */
 
+/* Messages that are to come, by type, behind those that are awaited already. */
+static void expect_more(struct want *want, const char *types)
+{
+    size_t have = strlen(want->expect), more = strlen(types);
+
+    INVARIANT(have + more < sizeof want->expect);
+    memcpy(want->expect + have, types, more + 1);
+}
+
 static struct execute *add(struct client *c, struct want *want, const char *expect)
 {
     struct execute *x = &want->executes[want->count++];
@@ -13,7 +22,7 @@ static struct execute *add(struct client *c, struct want *want, const char *expe
     INVARIANT(want->count <= EXECUTES_MAX);
     *x = (struct execute){.query = c->next_query++};
     INVARIANT(x->query < QUERIES_MAX);
-    strcat(want->expect, expect);
+    expect_more(want, expect);
     return x;
 }
 
@@ -303,18 +312,18 @@ static void put_statement(struct client *c, struct want *want)
         snprintf(name, sizeof name, "s%u", named);
     if (!unnamed && c->named[named] && sim_chance(100)) {
         put_close(c, name);
-        strcat(want->expect, "3");
+        expect_more(want, "3");
         c->named[named] = false;
     }
     if (unnamed || !c->named[named]) {
         put_parse(c, name, text);
-        strcat(want->expect, "1");
+        expect_more(want, "1");
         if (!unnamed)
             c->named[named] = true;
     }
     if (sim_chance(200)) {
         put_describe(c, 'S', name);
-        strcat(want->expect, "tT");
+        expect_more(want, "tT");
     }
     bool described = sim_chance(300);
     struct execute *x = add(c, want, described ? "2TRC" : "2RC");
