@@ -141,7 +141,7 @@ def test_pgbench_does_not_notice(upgrading, postgres):
     assert len(pooler.pids) > 2 and before <= {row[0] for row in postgres.backends()}
 
 
-def test_cancel_keys_work_before_and_after(upgrading, postgres):
+def test_b11_cancel_keys_work_before_and_after(upgrading, postgres):
     pooler = upgrading()
     client = pooler.doorman.client()
     for _ in range(2):
@@ -227,7 +227,7 @@ def test_client_that_does_not_read(upgrading):
     client.terminate()
 
 
-def test_configuration_that_changes_with_it(upgrading, postgres):
+def test_b17_configuration_that_changes_with_it(upgrading, postgres):
     """A pool that points elsewhere: its old connections serve who has them, and no more."""
     pooler = upgrading()
     holder = pooler.doorman.client()
@@ -243,7 +243,7 @@ def test_configuration_that_changes_with_it(upgrading, postgres):
     holder.terminate()
 
 
-def test_pool_that_is_gone(upgrading, postgres):
+def test_b17_pool_that_is_gone(upgrading, postgres):
     pooler = upgrading(pools={
         "app": {"server_host": "127.0.0.1", "server_port": postgres.port,
                 "users": [{"username": "trust_user", "password": "", "pool_size": 2}]},
@@ -261,7 +261,7 @@ def test_pool_that_is_gone(upgrading, postgres):
     stays.terminate()
 
 
-def test_daemon_keeps_its_pid_file(doorman, tmp_path):
+def test_c1_26_daemon_keeps_its_pid_file(doorman, tmp_path):
     pid_file = tmp_path / "pooler.pid"
     pooler = doorman(arguments=["--daemon"], general={"daemon_pid_file": str(pid_file)}, wait=False)
     assert pooler.wait(15) == 0
@@ -283,7 +283,7 @@ def test_daemon_keeps_its_pid_file(doorman, tmp_path):
     assert not pid_file.exists()
 
 
-def test_service_manager_is_told(upgrading, tmp_path):
+def test_b15_service_manager_is_told(upgrading, tmp_path):
     import socket
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -304,7 +304,7 @@ def test_service_manager_is_told(upgrading, tmp_path):
         assert "RELOADING=1" in said and "MAINPID=%d" % pooler.pid in said and "READY=1" in said
 
 
-def test_no_descriptor_is_inherited_or_leaked(upgrading):
+def test_b13_no_descriptor_is_inherited_or_leaked(upgrading):
     """Chain of generations: as many descriptors as in the first, all close-on-exec."""
     pooler = upgrading()
     clients = [pooler.doorman.client() for _ in range(10)]
@@ -372,7 +372,7 @@ def test_silent_connection_moves_before_it_says_anything(upgrading):
     silent.terminate()
 
 
-def test_cancel_request_for_a_session_that_stayed_behind(upgrading, postgres):
+def test_b11_cancel_request_for_a_session_that_stayed_behind(upgrading, postgres):
     """Its client is still in the old process; the request comes to the new one."""
     pooler = upgrading(general={"shutdown_timeout": "30s"})
     console = pooler.doorman.connect_admin()
@@ -395,7 +395,7 @@ def test_cancel_request_for_a_session_that_stayed_behind(upgrading, postgres):
     console.close()
 
 
-def test_first_process_of_a_container_stays(doorman, monkeypatch, tmp_path):
+def test_b15_first_process_of_a_container_stays(doorman, monkeypatch, tmp_path):
     from pooler import BINARY
     script = tmp_path / "contained"
     script.write_text("#!/bin/sh\nexec unshare --pid --fork --kill-child --mount-proc %s \"$@\"\n"

@@ -78,8 +78,9 @@ def scene(doorman):
         one.upgrading.finish()
 
 
-def test_invalid_configuration(scene):
+def test_c1_27_28_invalid_configuration_then_a_valid_one(scene):
     now = scene()
+    now.upgrading.signal = signal.SIGINT
     path = now.doorman.config_path
     with open(path) as file:
         good = file.read()
@@ -111,14 +112,14 @@ def replace(link, text):
     link.symlink_to(script)
 
 
-def test_program_that_is_gone(scene, monkeypatch, tmp_path):
+def test_b02_program_that_is_gone(scene, monkeypatch, tmp_path):
     link = run_from_link(monkeypatch, tmp_path)
     now = scene()
     link.unlink()
     now.fails("FAILED TO VALIDATE CONFIGURATION")
 
 
-def test_program_that_ends_at_once(scene, monkeypatch, tmp_path):
+def test_b02_program_that_ends_at_once(scene, monkeypatch, tmp_path):
     link = run_from_link(monkeypatch, tmp_path)
     now = scene()
     replace(link, "#!/bin/sh\n[ \"$1\" = -t ] && exit 0\nexit 3\n")
@@ -126,14 +127,14 @@ def test_program_that_ends_at_once(scene, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_program_that_hangs(scene, monkeypatch, tmp_path):
+def test_b02_program_that_hangs(scene, monkeypatch, tmp_path):
     link = run_from_link(monkeypatch, tmp_path)
     now = scene(general={"query_wait_timeout": "60s"})
     replace(link, "#!/bin/sh\n[ \"$1\" = -t ] && exit 0\nexec sleep 60\n")
     now.fails("did not signal readiness")
 
 
-def test_no_room_for_descriptors(scene):
+def test_b18_no_room_for_descriptors(scene):
     """The successor cannot take them all: it says so, and the old process goes on."""
     import resource
     now = scene()
@@ -152,16 +153,16 @@ def test_no_room_for_descriptors(scene):
 
 
 @pytest.mark.parametrize("point", ["freeze", "begin", "fds", "prepared"])
-def test_successor_dies_before_the_commit(scene, point):
+def test_b02_successor_dies_before_the_commit(scene, point):
     scene(point + ":kill-other").fails("nothing has changed")
 
 
 @pytest.mark.parametrize("point", ["fds", "begin"])
-def test_successor_stands_still_before_the_commit(scene, point):
+def test_b02_successor_stands_still_before_the_commit(scene, point):
     scene(point + ":stop-other").fails("did not answer in time")
 
 
-def test_successor_dies_right_after_the_commit(scene):
+def test_b02_successor_dies_right_after_the_commit(scene):
     """It has touched nothing yet: the old process takes everything back."""
     now = scene("committed:kill-other")
     now.upgrading.request()
@@ -172,7 +173,7 @@ def test_successor_dies_right_after_the_commit(scene):
         now.all_is_well()
 
 
-def test_successor_stands_still_after_the_commit(scene):
+def test_b02_successor_stands_still_after_the_commit(scene):
     now = scene("committed:stop-other")
     now.upgrading.request()
     wait_until(lambda: "nothing has changed" in now.doorman.log()
@@ -183,7 +184,7 @@ def test_successor_stands_still_after_the_commit(scene):
 
 
 @pytest.mark.parametrize("point", ["prepared", "committed"])
-def test_old_process_dies_when_all_is_there(scene, point):
+def test_b02_old_process_dies_when_all_is_there(scene, point):
     """The successor has everything, and goes on with it."""
     now = scene(point + ":die")
     now.doorman.expected_status = -signal.SIGKILL
@@ -193,7 +194,7 @@ def test_old_process_dies_when_all_is_there(scene, point):
 
 
 @pytest.mark.parametrize("point", ["freeze", "begin", "fds"])
-def test_old_process_dies_before_all_is_there(scene, point):
+def test_b02_old_process_dies_before_all_is_there(scene, point):
     """Its clients go with it; the successor serves new ones."""
     now = scene(point + ":die")
     now.doorman.expected_status = -signal.SIGKILL
@@ -204,7 +205,7 @@ def test_old_process_dies_before_all_is_there(scene, point):
     client.terminate()
 
 
-def test_sigterm_while_the_successor_starts(scene, monkeypatch, tmp_path):
+def test_b02_sigterm_while_the_successor_starts(scene, monkeypatch, tmp_path):
     """The end of the process is the end of the upgrade."""
     link = run_from_link(monkeypatch, tmp_path)
     now = scene()
@@ -216,7 +217,7 @@ def test_sigterm_while_the_successor_starts(scene, monkeypatch, tmp_path):
     wait_until(lambda: now.upgrading.successor() is None, 10, "the successor to be gone")
 
 
-def test_two_requests_are_one_upgrade(scene):
+def test_c1_15_two_requests_are_one_upgrade(scene):
     now = scene()
     now.upgrading.request()
     now.upgrading.request()

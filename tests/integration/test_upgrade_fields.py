@@ -70,7 +70,7 @@ def fields(path, struct):
 
 
 @pytest.mark.parametrize("path, struct", FIELDS)
-def test_each_field_has_its_answer(path, struct):
+def test_b09_each_field_has_its_answer(path, struct):
     if not os.path.exists(os.path.join(ROOT, path)):
         pytest.skip("the sources are not here")
     there = set(fields(path, struct))

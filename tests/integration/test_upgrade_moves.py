@@ -35,7 +35,7 @@ def server_pids(postgres):
         return cursor.fetchall()
 
 
-def test_idle_client_moves_and_finds_its_server_connection(upgrading, postgres):
+def test_c1_05_idle_client_moves_and_finds_its_server_connection(upgrading, postgres):
     pooler = upgrading()
     client = pooler.doorman.client()
     pid = client.value("SELECT pg_backend_pid()")
@@ -119,7 +119,7 @@ def test_waiters_keep_their_places(upgrading, postgres):
         client.terminate()
 
 
-def test_deferred_begin_is_still_owed(upgrading):
+def test_c1_13_deferred_begin_is_still_owed(upgrading):
     pooler = upgrading()
     client = pooler.doorman.client()
     client.query("BEGIN")
@@ -208,7 +208,7 @@ def test_prepared_statements_live_on(upgrading):
     connection.close()
 
 
-def test_unix_socket_and_its_clients_move(upgrading, tmp_path):
+def test_b14_unix_socket_and_its_clients_move(upgrading, tmp_path):
     pooler = upgrading(general={"unix_socket_dir": str(tmp_path)})
     path = os.path.join(str(tmp_path), ".s.PGSQL.%d" % pooler.doorman.port)
     wait_until(lambda: "Accepting connections" in pooler.doorman.log(), 10, "the pooler to be up")

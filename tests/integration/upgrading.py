@@ -53,9 +53,10 @@ class Upgrading:
         self.doorman = doorman
         self.pid = doorman.pid
         self.pids = [self.pid]
+        self.signal = signal.SIGUSR2
 
     def request(self):
-        os.kill(self.pid, signal.SIGUSR2)
+        os.kill(self.pid, self.signal)
 
     def upgrade(self, seconds=20):
         """Asks for it and waits until the old process has gone. Returns how long that took."""
