@@ -1,29 +1,13 @@
-/* From the server to the client: found by header, forwarded in whole slices. The ledger says what
- * each message answers. */
+/* From the server to the client: found by header, forwarded in whole slices. */
 #define LOG_MODULE "pg_doorman::server::protocol_io"
-#include "actors/session.h"
+#include "actors/session_pass.h"
 
-#include "runtime/log.h"
-
-#include <inttypes.h>
 #include <stdlib.h>
-
-enum verdict { FORWARD, SWALLOW, REPLACED };
 
 /* Held back until whole at most; longer ones are passed without being looked at. */
 enum { WHOLE_LIMIT = 1 << 20 };
 
-struct pass {
-    struct worker *w;
-    struct session *s;
-    struct backend *b;
-    struct rbuf *buf;
-    const uint8_t *run; /* start of what is to be forwarded and is not yet */
-    const uint8_t *at;
-    const uint8_t *end;
-};
-
-static void put_run(struct pass *p, const uint8_t *to)
+void session_put_run(struct pass *p, const uint8_t *to)
 {
     if (UNLIKELY(p->s->capture != NULL) && to > p->run)
         session_capture(p->s, p->run, (size_t)(to - p->run));
@@ -59,378 +43,13 @@ void session_emit_local(struct worker *w, struct session *s)
     }
 }
 
-/* --- consuming the ledger --- */
-
-static bool head_is(struct backend *b, enum ledger_kind kind)
-{
-    struct ledger_entry *head = ledger_head(&b->ledger);
-
-    return head != NULL && head->kind == kind;
-}
-
-/* The reply to the request at the head: pops it and tells whose it is. */
-static enum verdict answered(struct backend *b, enum ledger_kind kind)
-{
-    struct ledger_entry *head = ledger_head(&b->ledger);
-
-    if (head == NULL || head->kind != kind)
-        return FORWARD;
-    if (head->marks & ENTRY_FIRST)
-        session_replay_done(worker_self(), b);
-    enum verdict verdict = head->whose == FOR_POOLER ? SWALLOW : FORWARD;
-    session_state_answered(b, head);
-    ledger_pop(&b->ledger);
-    return verdict;
-}
-
-/* What was planned and will not happen. */
-static void undo(struct session *s, struct backend *b, struct ledger_entry *entry)
-{
-    if (LIKELY((entry->owns & OWNS_STATEMENT) == 0) || b->statements == NULL)
-        return;
-    if (entry->kind == ASK_CLOSE && entry->whose == FROM_POOLER)
-        session_settle_name(s, entry, false);
-    else if (entry->kind == ASK_PARSE)
-        statement_set_remove(b->statements, entry->statement);
-    else if (entry->kind == ASK_CLOSE && !statement_set_has(b->statements, entry->statement))
-        statement_set_restore(b->statements, entry->statement);
-}
-
-/* The requests up to the next that is answered with ReadyForQuery (`sync_only`: with a Sync) were
- * left out by the server. The last plan is undone first: it was made upon the others. */
-static void skip(struct session *s, struct backend *b, bool sync_only)
-{
-    struct ledger *l = &b->ledger;
-    uint32_t end = l->head;
-
-    while (end != l->tail) {
-        const struct ledger_entry *entry = &l->ring[end & (l->size - 1)];
-
-        if (entry->kind == ASK_SYNC || (!sync_only && ends_ready(entry)))
-            break;
-        end++;
-    }
-    for (uint32_t i = end; i != l->head; i--)
-        undo(s, b, &l->ring[(i - 1) & (l->size - 1)]);
-    while (l->head != end)
-        ledger_pop(l);
-}
-
-/* An error in the extended protocol: the server skips to the next Sync. */
-static void skip_to_sync(struct session *s, struct backend *b)
-{
-    skip(s, b, true);
-    if (ledger_empty(&b->ledger))
-        s->flags |= SESSION_SKIP_TO_SYNC;
-}
-
-static void note_missing(const struct session *s, const struct ledger_entry *entry)
-{
-    enum { TELL_US = 10000000 };
-    static _Atomic uint64_t told_us;
-    uint64_t now_us = clock_us();
-    uint64_t before_us = atomic_load_explicit(&told_us, memory_order_relaxed);
-
-    if (entry->missing[0] != '\0') {
-        log_warn(SESSION_LOG(s) "prepared statement \"%.63s\" does not exist", SESSION_ID(s),
-                 entry->missing);
-        return;
-    }
-    atomic_fetch_add_explicit(&statement_events.synthetic_misses, 1, memory_order_relaxed);
-    /* A driver that counts on it does so with each of its queries. */
-    if ((before_us == 0 || now_us - before_us > TELL_US) &&
-        atomic_compare_exchange_strong(&told_us, &before_us, now_us))
-        log_warn(SESSION_LOG(s) "unnamed prepared statement does not exist", SESSION_ID(s));
-    else
-        log_debug(SESSION_LOG(s) "unnamed prepared statement does not exist", SESSION_ID(s));
-}
-
-/* The server's own text names a statement that the client never heard of. */
-static void replace_missing(struct pass *p, const struct ledger_entry *entry)
-{
-    struct writer out;
-    const char *sqlstate;
-    const char *text = session_missing_text(entry, &sqlstate);
-
-    put_run(p, p->at);
-    if (entry->kind != ASK_PARSE)
-        note_missing(p->s, entry);
-    writer_init(&out);
-    write_error(&out, "ERROR", sqlstate, text);
-    if (session_client_listens(p->s))
-        conn_put_copy(p->w, &p->s->conn, out.at, out.len);
-    writer_free(&out);
-}
-
-static bool is_fatal(const struct error_fields *fields)
-{
-    return fields->severity_fixed.len > 0 &&
-           (fields->severity_fixed.at[0] == 'F' ||
-            bytes_equal(fields->severity_fixed, bytes_of("PANIC")));
-}
-
-/* What a server says of itself; its statements may be the worse for it. */
-static bool is_internal(const struct error_fields *fields)
-{
-    return fields->sqlstate.len == 5 && memcmp(fields->sqlstate.at, "XX", 2) == 0;
-}
-
-static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
-{
-    struct session *s = p->s;
-    struct backend *b = p->b;
-    struct ledger_entry *head = ledger_head(&b->ledger);
-    struct error_fields fields = {0};
-    enum verdict verdict = FORWARD;
-    /* Of a very long one only the beginning is here: severity and SQLSTATE, which come first. */
-    if (read_error(body, len, &fields) != 0)
-        fields.message = (struct bytes){NULL, 0};
-    bool fatal = is_fatal(&fields);
-
-    /* The client owes and is owed nothing: the end of this backend is not its concern. */
-    if (fatal && session_may_release(s)) {
-        s->flags |= SESSION_BAD_BACKEND;
-        return SWALLOW;
-    }
-    if (head != NULL && !fatal && session_heal(p->w, s, head, &fields)) {
-        skip_to_sync(s, b);
-        return SWALLOW;
-    }
-    session_replay_done(p->w, b);
-    s->skip_parameters = false;
-    s->errors++;
-    session_capture_end(s, false);
-    COUNT(counters_of(p->w, s->shared)->errors, 1);
-    if (fatal)
-        s->flags |= SESSION_FATAL_SEEN;
-    if (s->mode == POOL_MODE_SESSION && b->effective->prepared_cache_size > 0)
-        b->dirt |= SCAN_PREPARE;
-    session_state_failed(b, head);
-    if (UNLIKELY(s->copy_synced))
-        s->flags |= SESSION_BAD_BACKEND;
-    b->copy_in = false;
-    s->flags &= (uint16_t)~SESSION_COPY_IN;
-    if (head == NULL || head->kind == ASK_QUERY || head->kind == ASK_FUNCTION) {
-        if (head == NULL && b->needs_sync)
-            s->flags |= SESSION_SKIP_TO_SYNC;
-        return FORWARD;
-    }
-    if ((s->flags & SESSION_REMAP) && is_internal(&fields))
-        b->dirt |= SCAN_PREPARE;
-    if (head->whose == FOR_MISSING && !fatal) {
-        replace_missing(p, head);
-        verdict = REPLACED;
-    }
-    if ((s->flags & SESSION_FLUSHED) && s->mode == POOL_MODE_TRANSACTION)
-        s->flags |= SESSION_BAD_BACKEND;
-    if (head->kind != ASK_SYNC)
-        skip_to_sync(s, b);
-    return verdict;
-}
-
-/* Other than an ordinary one: what it means for statements that clients and backends know. */
-COLD static void note_tag(struct pass *p, struct bytes tag)
-{
-    static const char *const changes[] = {
-        "ALTER TABLE", "ALTER TYPE",     "ALTER DOMAIN",    "ALTER VIEW",
-        "CREATE VIEW", "ALTER FUNCTION", "CREATE FUNCTION", "ALTER MATERIALIZED VIEW",
-    };
-    struct ledger_entry *head = ledger_head(&p->b->ledger);
-
-    if ((p->s->flags & SESSION_REMAP) && head != NULL && head->whose == FOR_CLIENT &&
-        (bytes_equal(tag, bytes_of("DEALLOCATE ALL")) || bytes_equal(tag, bytes_of("DISCARD ALL"))))
-        session_forget_all(p->s);
-    for (size_t i = 0; i < COUNT_OF(changes); i++) {
-        if (!bytes_equal(tag, bytes_of(changes[i])))
-            continue;
-        /* At once for this transaction; when it has ended, for the others. */
-        p->b->schema_changed = true;
-        directory_schema_changed(p->b->shared->database);
-    }
-}
-
-static enum verdict on_complete(struct pass *p, const uint8_t *body, uint32_t len)
-{
-    struct backend *b = p->b;
-    struct cursor c = cursor_of(body, len);
-    struct bytes tag = cursor_string(&c);
-
-    session_state_tag(b, ledger_head(&b->ledger), tag);
-    if (UNLIKELY(tag.len > 6 &&
-                 (tag.at[0] == 'A' || tag.at[0] == 'D' || (tag.at[0] == 'C' && tag.at[1] == 'R'))))
-        note_tag(p, tag);
-    if (head_is(b, ASK_EXECUTE))
-        return answered(b, ASK_EXECUTE);
-    struct ledger_entry *head = ledger_head(&b->ledger);
-    return head != NULL && head->whose == FOR_POOLER ? SWALLOW : FORWARD;
-}
-
-static void count_query(struct pass *p)
-{
-    struct session *s = p->s;
-    struct pool_counters *counters = counters_of(p->w, s->shared);
-    uint64_t us = elapsed_us(p->w, s->query_us);
-
-    s->queries++;
-    p->b->queries++;
-    COUNT(counters->queries, 1);
-    COUNT(counters->query_us, us);
-    time_record(p->w, s->shared, TIME_QUERY, us);
-    s->query_us = p->w->now_us;
-    if (p->b->status != 'I')
-        return;
-    s->transactions++;
-    p->b->transactions++;
-    COUNT(counters->transactions, 1);
-    us = elapsed_us(p->w, s->leased_us);
-    COUNT(counters->transaction_us, us);
-    time_record(p->w, s->shared, TIME_TRANSACTION, us);
-    if (s->mode == POOL_MODE_SESSION)
-        s->leased_us = p->w->now_us;
-}
-
-static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
-{
-    struct session *s = p->s;
-    struct backend *b = p->b;
-    struct ledger_entry *head;
-    enum verdict verdict = FORWARD;
-
-    if (len != 1 || (body[0] != 'I' && body[0] != 'T' && body[0] != 'E')) {
-        b->broken = true;
-        return FORWARD;
-    }
-    b->status = (char)body[0];
-    b->copy_in = false;
-    s->flags &= (uint16_t) ~(SESSION_COPY_IN | SESSION_FLUSHED | SESSION_SKIP_TO_SYNC);
-    /* Whatever the server left out of what came before: here both sides are in step again. */
-    skip(s, b, false);
-    head = ledger_head(&b->ledger);
-    if (head != NULL) {
-        verdict = head->whose == FOR_POOLER ? SWALLOW : FORWARD;
-        session_state_answered(b, head);
-        ledger_pop(&b->ledger);
-    }
-    session_state_ready(b);
-    if (ledger_empty(&b->ledger))
-        b->needs_sync = false;
-    if (UNLIKELY(b->schema_changed) && b->status == 'I') {
-        b->schema_changed = false;
-        directory_schema_changed(b->shared->database);
-    }
-    if (UNLIKELY(b->replaying)) {
-        b->replaying = false;
-        if (s->phase == SESSION_BOUND && s->client == CLIENT_OPEN)
-            session_replay(p->w, s);
-        else
-            session_replay_done(p->w, b);
-        return verdict;
-    }
-    s->replayed &= verdict != FORWARD;
-    /* Ahead of the client's own transaction there is none to count. */
-    if (LIKELY(verdict == FORWARD || b->status != 'I'))
-        count_query(p);
-    return verdict;
-}
-
-/* COPY ... FROM STDIN has begun. What the client had sent behind it is read by the server as part
- * of the copy: a Sync there is ignored, and the copy may have its end already. */
-static void on_copy_in(struct pass *p)
-{
-    struct backend *b = p->b;
-    bool ended = false;
-
-    if (head_is(b, ASK_EXECUTE) || head_is(b, ASK_QUERY)) {
-        struct ledger_entry asked = *ledger_head(&b->ledger);
-
-        ledger_pop(&b->ledger);
-        while (head_is(b, ASK_SYNC))
-            ledger_pop(&b->ledger);
-        ended = head_is(b, ASK_COPY_END);
-        if (ended)
-            ledger_pop(&b->ledger);
-        ledger_push_front(&b->ledger, asked);
-    }
-    if (ended)
-        return;
-    p->s->flags |= SESSION_COPY_IN;
-    b->copy_in = true;
-}
-
-static enum verdict on_parameter(struct pass *p, const uint8_t *body, uint32_t len)
-{
-    struct parameter pair;
-
-    if (read_parameter_status(body, len, &pair) != 0) {
-        p->b->broken = true;
-        return SWALLOW;
-    }
-    session_parameter_changes(p->b);
-    backend_set_parameter(p->b, pair.name, pair.value);
-    text_settings_changed(p->b, p->s->wanted, pair.name);
-    if (p->b->effective->log_client_parameter_status_changes)
-        log_info(SESSION_LOG(p->s) "parameter changed pid=%d: %.*s=%.*s", SESSION_ID(p->s),
-                 p->b->pid, (int)pair.name.len, (const char *)pair.name.at, (int)pair.value.len,
-                 (const char *)pair.value.at);
-    return FORWARD;
-}
-
-/* The first answer to a Describe of a statement. */
-static enum verdict on_parameters(struct pass *p)
-{
-    struct ledger_entry *head = ledger_head(&p->b->ledger);
-
-    if (head == NULL || head->kind != ASK_DESCRIBE_STATEMENT)
-        return FORWARD;
-    head->marks |= ENTRY_DESCRIBED;
-    if (LIKELY(!p->s->skip_parameters))
-        return FORWARD;
-    p->s->skip_parameters = false;
-    return SWALLOW;
-}
-
-/* NoData or RowDescription ends a Describe; within a Query it belongs to the rows. */
-static enum verdict on_description(struct pass *p)
-{
-    if (head_is(p->b, ASK_DESCRIBE_PORTAL))
-        return answered(p->b, ASK_DESCRIBE_PORTAL);
-    if (head_is(p->b, ASK_DESCRIBE_STATEMENT))
-        return answered(p->b, ASK_DESCRIBE_STATEMENT);
-    return FORWARD;
-}
-
-static bool needs_whole(uint8_t type)
-{
-    return type == 'Z' || type == 'C' || type == 'E' || type == 'S';
-}
-
-static enum verdict on_message(struct pass *p, uint8_t type, const uint8_t *body, uint32_t len)
-{
-    switch (type) {
-    case 'Z': return on_ready(p, body, len);
-    case 'C': return on_complete(p, body, len);
-    case 'E': return on_error(p, body, len);
-    case 'S': return on_parameter(p, body, len);
-    case '1': return answered(p->b, ASK_PARSE);
-    case '2': return answered(p->b, ASK_BIND);
-    case '3': return answered(p->b, ASK_CLOSE);
-    case 't': return on_parameters(p);
-    case 'T':
-    case 'n': return on_description(p);
-    case 's': return answered(p->b, ASK_EXECUTE);
-    case 'I': return head_is(p->b, ASK_EXECUTE) ? answered(p->b, ASK_EXECUTE) : FORWARD;
-    case 'G': on_copy_in(p); return FORWARD;
-    default: return FORWARD; /* D d V H N A and what is new */
-    }
-}
-
 /* --- the stream --- */
 
 static void stash(struct pass *p)
 {
     uint32_t len = (uint32_t)(p->end - p->at);
 
-    put_run(p, p->at);
+    session_put_run(p, p->at);
     p->b->stash = rbuf_take_exact(len);
     memcpy(p->b->stash->data, p->at, len);
     p->b->stash_len = len;
@@ -444,7 +63,7 @@ static void emit_local(struct pass *p)
 
     if (head == NULL || head->whose != FROM_POOLER)
         return;
-    put_run(p, p->at);
+    session_put_run(p, p->at);
     session_emit_local(p->w, p->s);
 }
 
@@ -487,7 +106,7 @@ static void pass_body(struct pass *p)
     uint64_t len = MIN(b->body_left, (uint64_t)(p->end - p->at));
 
     if (b->body_swallowed)
-        put_run(p, p->at);
+        session_put_run(p, p->at);
     p->at += len;
     b->body_left -= len;
     if (b->body_swallowed)
@@ -497,6 +116,11 @@ static void pass_body(struct pass *p)
     if (b->streaming != 0)
         session_stream_ends(p->w, p->s);
     emit_local(p);
+}
+
+static bool needs_whole(uint8_t type)
+{
+    return type == 'Z' || type == 'C' || type == 'E' || type == 'S';
 }
 
 static bool one_message(struct pass *p)
@@ -521,9 +145,10 @@ static bool one_message(struct pass *p)
         break;
     case FRAME_WHOLE: break;
     }
-    enum verdict verdict = on_message(p, f.type, f.body, f.have);
+    /* Rows are the most of all messages, and answer nothing. */
+    enum verdict verdict = f.type == 'D' ? FORWARD : session_on_reply(p, f.type, f.body, f.have);
     if (verdict != FORWARD)
-        put_run(p, p->at);
+        session_put_run(p, p->at);
     p->at += FRAME_HEADER + f.have;
     b->body_left = f.body_len - f.have;
     b->body_swallowed = verdict != FORWARD;
@@ -554,13 +179,13 @@ static bool sync_message(struct pass *p)
     }
     p->at += FRAME_HEADER + f.body_len;
     if (f.type == 'A')
-        put_run(p, p->at);
+        session_put_run(p, p->at);
     p->run = p->at;
     if (f.type == 'S' && read_parameter_status(f.body, f.body_len, &pair) == 0)
         backend_set_parameter(b, pair.name, pair.value);
     if (f.type == 'E' && read_error(f.body, f.body_len, &fields) == 0) {
         session_sync_refused(p->w, s, fields.sqlstate, fields.message);
-        b->broken |= is_fatal(&fields);
+        b->broken |= session_is_fatal(&fields);
     }
     if (f.type != 'Z')
         return true;
@@ -642,7 +267,7 @@ void session_on_server_bytes(struct worker *w, struct session *s, struct rbuf *b
         else if (!one_message(&p))
             break;
     }
-    put_run(&p, p.at);
+    session_put_run(&p, p.at);
     if (UNLIKELY(s->capture != NULL) && ledger_empty(&b->ledger) && b->stash == NULL)
         session_capture_end(s, b->status == 'I');
     if (joined != NULL)
