@@ -5,6 +5,15 @@
 
 struct app app;
 
+uint32_t app_leases(void)
+{
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i < WORKERS_MAX; i++)
+        sum += __atomic_load_n(&app.leases[i].count, __ATOMIC_RELAXED);
+    return sum;
+}
+
 /* --- the configuration in force --- */
 
 static pthread_mutex_t config_lock = PTHREAD_MUTEX_INITIALIZER;

@@ -11,8 +11,10 @@
 #include "auth/scram.h"
 #include "config/config.h"
 #include "runtime/io.h"
+#include "runtime/worker.h"
 
 #include <pthread.h>
+#include <stdalign.h>
 
 extern const struct actor_type session_type;
 extern const struct actor_type backend_type;
@@ -108,13 +110,31 @@ struct app {
     _Atomic uint64_t check_cache;
     _Atomic bool draining;
     _Atomic bool handing_over; /* an upgrade is under way: no connections are opened in advance */
-    _Atomic uint32_t in_transaction;
+    /* Leases taken less leases given back, by worker: their sum counts, one alone may be below 0.
+     */
+    struct {
+        alignas(CACHE_LINE) uint32_t count;
+    } leases[WORKERS_MAX];
     _Atomic int64_t input_held;  /* bytes of client messages in memory, of those who hold much */
     _Atomic int64_t input_limit; /* max_memory_usage */
     _Atomic uint32_t anonymous_ttl_s; /* of texts without a name; 0: they stay */
     _Atomic uint64_t directory_generation;
 };
 extern struct app app;
+
+/* Sharded counters are written by one thread and read by any: no read-modify-write needed. */
+#define COUNT(counter, n)                                                             \
+    __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (n), \
+                     __ATOMIC_RELAXED)
+
+/* Counts a lease on this worker: 1 when a session gets a backend, -1 when it goes back. */
+static inline void app_count_lease(const struct worker *w, int change)
+{
+    COUNT(app.leases[w->index].count, (uint32_t)change);
+}
+
+/* Sessions that have a backend. Any thread; while others work it is about right. */
+uint32_t app_leases(void);
 
 /* The configuration in force, with a reference for the caller. Any thread. */
 struct config *app_config(void);
@@ -176,9 +196,5 @@ static inline uint64_t elapsed_us(const struct worker *w, uint64_t since_us)
 {
     return w->now_us > since_us ? w->now_us - since_us : 0;
 }
-/* Sharded counters are written by one thread and read by any: no read-modify-write needed. */
-#define COUNT(counter, n)                                                             \
-    __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (n), \
-                     __ATOMIC_RELAXED)
 
 #endif

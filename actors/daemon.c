@@ -75,7 +75,7 @@ static void drain(struct worker *w, struct root *r)
     if (atomic_exchange(&app.draining, true))
         return;
     log_info("waiting for %u clients to disconnect (%u in transactions)", atomic_load(&app.clients),
-             atomic_load(&app.in_transaction));
+             app_leases());
     r->drain_deadline_us = w->now_us + r->shutdown_timeout_ms * 1000;
     r->drain_told_us = w->now_us;
     tell_pools(w, MSG_POOL_DRAIN);
@@ -92,7 +92,7 @@ static void drain_beat(struct worker *w, struct root *r)
     } else if (w->now_us >= r->drain_deadline_us) {
         log_error("Graceful shutdown timed out. %u clients remain (%u in transactions), closing "
                   "forcibly",
-                  clients, atomic_load(&app.in_transaction));
+                  clients, app_leases());
         runtime_stop();
     } else if (w->now_us >= r->drain_told_us + DRAIN_TELL_US) {
         r->drain_told_us = w->now_us;

@@ -37,8 +37,10 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
         statement_set_limit(b->statements,
                             atomic_load_explicit(&s->shared->backend_limit, memory_order_relaxed));
     }
-    snprintf(b->application_name, sizeof b->application_name, "%s", session_application(s));
-    atomic_fetch_add_explicit(&app.in_transaction, 1, memory_order_relaxed);
+    size_t name_len = strnlen(session_application(s), sizeof b->application_name - 1);
+    memcpy(b->application_name, session_application(s), name_len);
+    b->application_name[name_len] = '\0';
+    app_count_lease(w, 1);
     s->syncing = s->sync_alone = s->sync_failed = s->copy_synced = false;
     if (UNLIKELY(b->applied != s->wanted || b->applied_stale))
         session_sync(w, s);
@@ -169,7 +171,7 @@ void session_give_back(struct worker *w, struct session *s, enum lease_end how)
     if (how == LEASE_BROKEN)
         b->broken = true;
     if (s->phase == SESSION_BOUND || s->phase == SESSION_DRAINING || s->phase == SESSION_RELEASING)
-        atomic_fetch_sub_explicit(&app.in_transaction, 1, memory_order_relaxed);
+        app_count_lease(w, -1);
     session_replay_done(w, b);
     b->replaying = false;
     conn_give(&b->conn, &b->actor);

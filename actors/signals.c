@@ -32,7 +32,7 @@ void signals_block(void)
 static void terminate(void)
 {
     log_info("Got SIGTERM, closing with %u clients in transactions",
-             atomic_load(&app.in_transaction));
+             app_leases());
     runtime_stop();
 }
 

@@ -230,7 +230,7 @@ static void put_counts(struct packer *out)
     pack_str(out, "counts");
     pack_map(out, 13);
     put_number(out, "clients", atomic_load(&app.clients));
-    put_number(out, "in_transaction", atomic_load(&app.in_transaction));
+    put_number(out, "in_transaction", app_leases());
     put_number(out, "input_held", (uint64_t)atomic_load(&app.input_held));
     put_number(out, "connections_total", atomic_load(&app.connections_total));
     put_number(out, "connections_plain", atomic_load(&app.connections_plain));

@@ -305,7 +305,7 @@ static void move_the_rest(struct upgrade *u)
             log_error(
                 "Graceful shutdown timed out. %u clients remain (%u in transactions), closing "
                 "forcibly: %s",
-                remaining(), atomic_load(&app.in_transaction), status.left_reasons);
+                remaining(), app_leases(), status.left_reasons);
             return;
         }
         if (!listen_a_while(u, pause_ms))

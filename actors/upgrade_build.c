@@ -728,7 +728,7 @@ static void attach_backend(struct building *b, struct session *s,
     s->backend = to;
     pool_adopt_backend(pool_of(actor_find(to->pool)), to, true);
     atomic_store_explicit(&to->conn.owner, &s->actor, memory_order_release);
-    atomic_fetch_add_explicit(&app.in_transaction, 1, memory_order_relaxed);
+    app_count_lease(b->w, 1);
     put_arrived(&s->actor, &to->conn, backend->input);
     b->built->in_transaction++;
 }

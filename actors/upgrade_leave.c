@@ -8,7 +8,7 @@ static void leave_session(struct worker *w, struct session *s)
     if (s->in != NULL)
         session_consume(w, s, session_input_len(s));
     if (s->phase == SESSION_BOUND)
-        atomic_fetch_sub_explicit(&app.in_transaction, 1, memory_order_relaxed);
+        app_count_lease(w, -1);
     cancel_forget((uint32_t)s->number, actor_id_of(&s->actor));
     s->backend = NULL;
     s->client = CLIENT_CLOSED;

@@ -227,9 +227,9 @@ void check_at_rest(void)
     }
     if (rbuf_total() != free_blocks)
         sim_fail("at rest %u blocks exist, and %u are free", rbuf_total(), free_blocks);
-    if (atomic_load(&app.clients) != 0 || atomic_load(&app.in_transaction) != 0)
+    if (atomic_load(&app.clients) != 0 || app_leases() != 0)
         sim_fail("at rest there are %u clients, %u in transactions", atomic_load(&app.clients),
-                 atomic_load(&app.in_transaction));
+                 app_leases());
     if (atomic_load(&app.input_held) != 0)
         sim_fail("at rest %lld bytes of input are held", (long long)atomic_load(&app.input_held));
     if (sim_near_open() != idle_found)
