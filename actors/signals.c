@@ -31,8 +31,7 @@ void signals_block(void)
 /* The end does not queue behind whatever the daemon is busy with. */
 static void terminate(void)
 {
-    log_info("Got SIGTERM, closing with %u clients in transactions",
-             app_leases());
+    log_info("Got SIGTERM, closing with %u clients in transactions", app_leases());
     runtime_stop();
 }
 
