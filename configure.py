@@ -437,8 +437,11 @@ def add_programs(graph, sources):
         graph.build(name, "link", [add_object(graph, source)] + support + [library])
         programs["unit"].append(name)
     programs["simulation"] = ["$builddir/sim/simulate"]
+    # The program's variables lie between those of two files: runtime/sim_image.c.
+    begin, end = ("$builddir/obj/runtime/sim_image_%s.o" % word for word in ("begin", "end"))
+    simulation = [add_object(graph, source) for source in sources["simulation"]]
     graph.build(programs["simulation"][0], "link",
-                [add_object(graph, source) for source in sources["simulation"]] + [library])
+                [o for o in simulation if o not in (begin, end)] + [begin, library, end])
     programs["bench"] = [add_bench(graph, source, library) for source in sources["bench"]]
     programs["all"] = (programs["main"] + programs["bench"] + programs["unit"]
                        + programs["simulation"])

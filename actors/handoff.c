@@ -1,11 +1,11 @@
 #include "actors/handoff.h"
 
+#include "runtime/world.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { TEXT_KEY = 15, COMMIT_MAGIC = 0x50474443, COMMIT_VERSION = 1, SEND_WAIT_MS = 2000 };
@@ -77,12 +77,10 @@ int handoff_send(int fd, enum handoff_kind kind, const uint64_t *n, unsigned cou
         control.header.cmsg_len = CMSG_LEN(fd_count * sizeof(int));
         memcpy(CMSG_DATA(&control.header), fds, fd_count * sizeof(int));
     }
-    while (sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
-        struct pollfd room = {.fd = fd, .events = POLLOUT};
-
+    while (handoff_link_send(fd, &message) < 0) {
         if (errno == EINTR)
             continue;
-        if (errno != EAGAIN || poll(&room, 1, SEND_WAIT_MS) <= 0)
+        if (errno != EAGAIN || handoff_wait(fd, POLLOUT, SEND_WAIT_MS) <= 0)
             return fail(why, "cannot send packet %d of the handoff: %s", (int)kind,
                         strerror(errno));
     }
@@ -92,7 +90,7 @@ int handoff_send(int fd, enum handoff_kind kind, const uint64_t *n, unsigned cou
 void handoff_close_fds(struct handoff_packet *packet)
 {
     while (packet->fd_count > 0)
-        close(packet->fds[--packet->fd_count]);
+        io_close(packet->fds[--packet->fd_count]);
 }
 
 static void take_fds(struct msghdr *message, struct handoff_packet *out)
@@ -165,7 +163,7 @@ static enum handoff_got receive_once(int fd, struct handoff_packet *out, struct 
     memset(out->n, 0, sizeof out->n);
     out->text = (struct bytes){NULL, 0};
     out->fd_count = 0;
-    ssize_t len = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    ssize_t len = handoff_link_receive(fd, &message);
     if (len < 0 && (errno == EAGAIN || errno == EINTR))
         return HANDOFF_TIMEOUT;
     if (len <= 0) {
@@ -185,12 +183,11 @@ enum handoff_got handoff_receive(int fd, struct handoff_packet *out, int timeout
                                  struct failure *why)
 {
     for (;;) {
-        struct pollfd ready = {.fd = fd, .events = POLLIN};
         enum handoff_got got = receive_once(fd, out, why);
 
         if (got != HANDOFF_TIMEOUT)
             return got;
-        int count = poll(&ready, 1, timeout_ms);
+        int count = handoff_wait(fd, POLLIN, timeout_ms);
         if (count == 0)
             return HANDOFF_TIMEOUT;
         if (count < 0 && errno != EINTR) {
@@ -242,20 +239,6 @@ void commit_page_unmap(struct commit_page *page)
 {
     if (page != NULL)
         munmap(page, sizeof *page);
-}
-
-/* --- the other process --- */
-
-int process_watch(pid_t pid)
-{
-    return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
-bool process_ended(int watch_fd, int timeout_ms)
-{
-    struct pollfd end = {.fd = watch_fd, .events = POLLIN};
-
-    return poll(&end, 1, timeout_ms) > 0;
 }
 
 int memory_file(const char *name, const void *at, size_t len, struct failure *why)

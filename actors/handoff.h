@@ -8,6 +8,7 @@
 #ifndef ACTORS_HANDOFF_H
 #define ACTORS_HANDOFF_H
 
+#include "actors/handoff_system.h"
 #include "runtime/pack.h"
 
 #include <stdatomic.h>
@@ -82,11 +83,6 @@ static inline bool commit_go(struct commit_page *page, uint32_t from, uint32_t t
     return atomic_compare_exchange_strong(&page->word, &from, to);
 }
 
-/* --- the other process --- */
-/* A descriptor by which its end is seen; -1 with errno. */
-int process_watch(pid_t pid);
-/* Has it ended, all of it, by now or within that time? */
-bool process_ended(int watch_fd, int timeout_ms);
 /* A file in memory with these bytes, for the other to map. -1 with the reason. */
 int memory_file(const char *name, const void *at, size_t len, struct failure *why);
 

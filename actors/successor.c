@@ -6,12 +6,10 @@
 #include "actors/version.h"
 #include "runtime/freeze.h"
 #include "runtime/log.h"
+#include "runtime/world.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -41,15 +39,8 @@ static _Atomic bool busy;
 
 bool successor_wanted(void)
 {
-    const char *text = getenv(HANDOFF_ENVIRONMENT);
-
-    if (text == NULL || atomic_load(&link_fd) >= 0)
-        return atomic_load(&link_fd) >= 0;
-    char *end;
-    long fd = strtol(text, &end, 10);
-    if (*text != '\0' && *end == '\0' && fd > 2 && fcntl((int)fd, F_SETFD, FD_CLOEXEC) == 0)
-        atomic_store(&link_fd, (int)fd);
-    unsetenv(HANDOFF_ENVIRONMENT);
+    if (atomic_load(&link_fd) < 0)
+        atomic_store(&link_fd, handoff_link_inherited());
     return atomic_load(&link_fd) >= 0;
 }
 
@@ -96,8 +87,8 @@ int successor_greet(int *local_fd, struct failure *why)
 
     *local_fd = -1;
     getrlimit(RLIMIT_NOFILE, &limit);
-    uint64_t hello[] = {HANDOFF_PROTOCOL, STATE_MAJOR, (uint64_t)getpid(), limit.rlim_cur};
-    watch_fd = process_watch(getppid());
+    uint64_t hello[] = {HANDOFF_PROTOCOL, STATE_MAJOR, (uint64_t)process_self(), limit.rlim_cur};
+    watch_fd = process_watch(process_parent());
     if (watch_fd < 0)
         return fail(why, "cannot watch the old process: %s", strerror(errno));
     if (handoff_send(link_fd, HANDOFF_HELLO, hello, COUNT_OF(hello), bytes_of(DOORMAN_VERSION),
@@ -115,7 +106,7 @@ int successor_greet(int *local_fd, struct failure *why)
         if (i < HANDOFF_NUMBERS - 1 && packet.n[1 + i] == 1 && *local_fd < 0)
             *local_fd = packet.fds[i];
         else
-            close(packet.fds[i]);
+            io_close(packet.fds[i]);
     }
     atomic_store(&app.handing_over, true);
     atomic_store(&busy, true);
@@ -127,7 +118,7 @@ int successor_greet(int *local_fd, struct failure *why)
 static void arrival_free(struct arrival *a, bool close_fds)
 {
     for (size_t i = 0; close_fds && i < a->fd_count; i++)
-        close(a->fds[i]);
+        io_close(a->fds[i]);
     free(a->fds);
     state_read_free(&a->state);
     if (a->document != NULL)
@@ -186,7 +177,7 @@ static int on_end(struct arrival *a, const struct handoff_packet *packet, struct
 {
     if (a->page == NULL || packet->n[0] != a->fd_count)
         return fail(why, "descriptors are missing");
-    upgrade_test_point("s-end", getppid());
+    upgrade_test_point("s-end", process_parent());
     if (state_read(&a->state, a->document, a->document_len, why) != 0)
         return -1;
     if (a->state.header.fds != a->fd_count)
@@ -348,8 +339,7 @@ static void *run(void *argument)
 
     (void)argument;
     INVARIANT(packet != NULL);
-    pthread_setname_np(pthread_self(), "upgrade-pg-door");
-    upgrade_test_point("s-ready", getppid());
+    upgrade_test_point("s-ready", process_parent());
     if (handoff_send(link_fd, HANDOFF_READY, NULL, 0, (struct bytes){0}, NULL, 0, &why) != 0)
         log_error("upgrade: %s", why.text);
     while (result != 1) {
@@ -365,27 +355,16 @@ static void *run(void *argument)
     }
     arrival_free(&arrival, true);
     free(packet);
-    close(atomic_exchange(&link_fd, -1));
-    close(watch_fd);
+    io_close(atomic_exchange(&link_fd, -1));
+    io_close(watch_fd);
     atomic_store(&busy, false);
     return NULL;
 }
 
 int successor_start(void (*when_taken_over)(void), struct failure *why)
 {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t all;
-    sigset_t before;
-
     took_over = when_taken_over;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    int error = pthread_create(&thread, &attributes, run, NULL);
-    pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = handoff_thread_begin(NULL, "upgrade-pg-door", run);
     return error == 0 ? 0
                       : fail(why, "cannot start the thread of the upgrade: %s", strerror(error));
 }

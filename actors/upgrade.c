@@ -127,7 +127,7 @@ static int await_hello(struct upgrade *u, struct failure *why)
 
 static int greet(struct upgrade *u, struct failure *why)
 {
-    uint64_t ack[] = {HANDOFF_PROTOCOL, STATE_MAJOR, u->generation, (uint64_t)getpid()};
+    uint64_t ack[] = {HANDOFF_PROTOCOL, STATE_MAJOR, u->generation, (uint64_t)process_self()};
     uint64_t kinds[HANDOFF_NUMBERS] = {0};
     int fds[COUNT_OF(listeners)];
     unsigned count = 0;
@@ -348,7 +348,6 @@ static void *run(void *argument)
     struct failure why = {0};
 
     (void)argument;
-    pthread_setname_np(pthread_self(), "upgrade-pg-door");
     upgrade_reserve_use();
     upgrade_status_get(&status);
     u.generation = status.generation + 1;
@@ -371,9 +370,6 @@ static void *run(void *argument)
 
 void upgrade_start(struct worker *w, const char *why)
 {
-    sigset_t all;
-    sigset_t before;
-
     (void)w;
     if (listeners[0] == NULL || atomic_load(&app.draining)) {
         log_warn("%s: no upgrade while the process ends", why);
@@ -384,11 +380,8 @@ void upgrade_start(struct worker *w, const char *why)
         return;
     }
     if (started) /* it has ended, as `running` says */
-        pthread_join(thread, NULL);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&thread, NULL, run, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+        handoff_thread_join(thread);
+    int error = handoff_thread_begin(&thread, "upgrade-pg-door", run);
     started = error == 0;
     if (started)
         return;
@@ -444,8 +437,8 @@ bool upgrade_finish(void)
     int pid = atomic_exchange(&child_pid, 0);
 
     if (pid > 0)
-        kill(pid, SIGKILL);
+        process_kill(pid);
     if (started)
-        pthread_join(thread, NULL);
+        handoff_thread_join(thread);
     return atomic_load(&taken_over);
 }

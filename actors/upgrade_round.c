@@ -6,7 +6,6 @@
 #include "runtime/freeze.h"
 #include "runtime/log.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -239,7 +238,7 @@ static enum round_result await_adoption(struct round *r, struct failure *why)
         }
         if (clock_us() > until_us && !killed) {
             log_error("upgrade: the new process does not go on with the sessions: it is killed");
-            kill(r->child->pid, SIGKILL);
+            process_kill(r->child->pid);
             killed = true;
         }
         struct handoff_packet packet;
@@ -249,7 +248,7 @@ static enum round_result await_adoption(struct round *r, struct failure *why)
             if (packet.kind == HANDOFF_CANCEL)
                 upgrade_cancel(&packet);
         } else {
-            usleep(200);
+            handoff_pause(200);
         }
     }
 }

@@ -329,7 +329,7 @@ void upgrade_kill(struct upgrade_child *child)
     int status = 0;
 
     if (child->pid > 0) {
-        kill(child->pid, SIGKILL);
+        process_kill(child->pid);
         while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
             ;
     }

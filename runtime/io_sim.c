@@ -25,11 +25,11 @@ static void engine_recv(struct worker *w, struct conn *c)
 {
     struct sim_end *e = sim_end_of(c->fd);
 
-    if (e->receiver != NULL)
+    if (sim_ops(e)->receiver != NULL)
         sim_fail("link %u: two receives at once", e->number);
-    e->receiver = c;
-    e->receiver_worker = w->index;
-    e->receiver_stop = false;
+    sim_ops(e)->receiver = c;
+    sim_ops(e)->receiver_worker = w->index;
+    sim_ops(e)->receiver_stop = false;
     atomic_store_explicit(&c->worker, w->index, memory_order_relaxed);
 }
 
@@ -37,22 +37,22 @@ static void engine_send(struct worker *w, struct conn *c)
 {
     struct sim_end *e = sim_end_of(c->fd);
 
-    if (e->sender != NULL)
+    if (sim_ops(e)->sender != NULL)
         sim_fail("link %u: two sends at once", e->number);
-    e->sender = c;
-    e->sender_worker = w->index;
+    sim_ops(e)->sender = c;
+    sim_ops(e)->sender_worker = w->index;
 }
 
 static void engine_recv_stop(struct worker *w, struct conn *c)
 {
     struct sim_end *e = sim_end_of(c->fd);
 
-    if (e->receiver == NULL) /* it has ended, and its result is on its way */
+    if (sim_ops(e)->receiver == NULL) /* it has ended, and its result is on its way */
         return;
-    if (e->receiver_worker != w->index)
+    if (sim_ops(e)->receiver_worker != w->index)
         sim_fail("link %u: worker %u takes back what %u armed", e->number, w->index,
-                 e->receiver_worker);
-    e->receiver_stop = true;
+                 sim_ops(e)->receiver_worker);
+    sim_ops(e)->receiver_stop = true;
 }
 
 static void engine_forget(struct worker *w, struct conn *c)
@@ -65,11 +65,11 @@ static void engine_poll(struct worker *w, struct io_poll *poll)
 {
     struct sim_end *e = sim_end_of(poll->fd);
 
-    if (e->poll != NULL)
+    if (sim_ops(e)->poll != NULL)
         sim_fail("link %u: two polls at once", e->number);
-    e->poll = poll;
-    e->poll_worker = w->index;
-    e->poll_cancelled = false;
+    sim_ops(e)->poll = poll;
+    sim_ops(e)->poll_worker = w->index;
+    sim_ops(e)->poll_cancelled = false;
     poll->armed = true;
 }
 
@@ -78,42 +78,42 @@ static void engine_poll_cancel(struct worker *w, struct io_poll *poll)
     struct sim_end *e = sim_end_of(poll->fd);
 
     (void)w;
-    if (e->poll == poll)
-        e->poll_cancelled = true;
+    if (sim_ops(e)->poll == poll)
+        sim_ops(e)->poll_cancelled = true;
 }
 
 /* --- results --- */
 
-static bool receive_ready(const struct sim_end *e)
+static bool receive_ready(struct sim_end *e)
 {
-    return e->receiver != NULL && (e->receiver_stop || sim_readable(e));
+    return sim_ops(e)->receiver != NULL && (sim_ops(e)->receiver_stop || sim_readable(e));
 }
 
-static bool send_ready(const struct sim_end *e)
+static bool send_ready(struct sim_end *e)
 {
-    return e->sender != NULL && sim_writable(e);
+    return sim_ops(e)->sender != NULL && sim_writable(e);
 }
 
-static uint32_t poll_events(const struct sim_end *e)
+static uint32_t poll_events(struct sim_end *e)
 {
     uint32_t events = 0;
 
-    if ((e->poll->events & POLLIN) && sim_readable(e))
+    if ((sim_ops(e)->poll->events & POLLIN) && sim_readable(e))
         events |= POLLIN;
-    if ((e->poll->events & POLLOUT) && !e->connecting && sim_writable(e))
+    if ((sim_ops(e)->poll->events & POLLOUT) && !e->connecting && sim_writable(e))
         events |= POLLOUT;
     return events;
 }
 
-static bool poll_ready(const struct sim_end *e)
+static bool poll_ready(struct sim_end *e)
 {
-    return e->poll != NULL && (e->poll_cancelled || poll_events(e) != 0);
+    return sim_ops(e)->poll != NULL && (sim_ops(e)->poll_cancelled || poll_events(e) != 0);
 }
 
 static void end_receive(struct worker *w, struct sim_end *e)
 {
-    struct conn *c = e->receiver;
-    bool stopped = e->receiver_stop && (!sim_readable(e) || sim_chance(700));
+    struct conn *c = sim_ops(e)->receiver;
+    bool stopped = sim_ops(e)->receiver_stop && (!sim_readable(e) || sim_chance(700));
     struct rbuf *buf = NULL;
     ssize_t result = -ECANCELED;
 
@@ -125,32 +125,79 @@ static void end_receive(struct worker *w, struct sim_end *e)
         rbuf_unref(w, buf);
         buf = NULL;
     }
-    e->receiver = NULL;
+    sim_ops(e)->receiver = NULL;
     sim_note("link %u: receive ends with %zd", e->number, result);
     conn_received(w, c, buf, (int32_t)result, e->in.visible > 0);
 }
 
 static void end_send(struct worker *w, struct sim_end *e)
 {
-    struct conn *c = e->sender;
+    struct conn *c = sim_ops(e)->sender;
     struct output *out = c->out;
     ssize_t result = sim_transmit(e, &out->iov[out->first], out->count);
 
-    e->sender = NULL;
+    sim_ops(e)->sender = NULL;
     sim_note("link %u: send ends with %zd", e->number, result);
     conn_send_done(w, c, (int32_t)result);
 }
 
 static void end_poll(struct worker *w, struct sim_end *e)
 {
-    struct io_poll *poll = e->poll;
+    struct io_poll *poll = sim_ops(e)->poll;
     uint32_t events = poll_events(e);
-    int result = e->poll_cancelled || events == 0 ? -ECANCELED : (int)events;
+    int result = sim_ops(e)->poll_cancelled || events == 0 ? -ECANCELED : (int)events;
 
-    e->poll = NULL;
+    sim_ops(e)->poll = NULL;
     poll->armed = false;
     sim_note("link %u: poll ends with %d", e->number, result);
     poll->done(w, poll, result);
+}
+
+/* What was in flight is taken back, or ends in that very moment. */
+static void hold_receive(struct worker *w, struct conn *c)
+{
+    struct sim_end *e = sim_end_of(c->fd);
+    struct rbuf *buf = NULL;
+    ssize_t result = -ECANCELED;
+
+    if (sim_ops(e)->receiver != c || sim_ops(e)->receiver_worker != w->index)
+        return;
+    if (sim_readable(e) && sim_chance(500)) {
+        buf = rbuf_take(w, c->flags & CONN_BULK ? RBUF_LARGE : RBUF_SMALL);
+        result = sim_receive(e, buf->data, buf->size);
+    }
+    if (result <= 0 && buf != NULL) {
+        rbuf_unref(w, buf);
+        buf = NULL;
+    }
+    sim_ops(e)->receiver = NULL;
+    sim_note("link %u: receive is held with %zd", e->number, result);
+    conn_held_recv(w, c, buf, (int32_t)result, e->in.visible > 0);
+}
+
+static void hold_send(struct worker *w, struct conn *c)
+{
+    struct sim_end *e = sim_end_of(c->fd);
+    const struct output *out = c->out;
+    ssize_t result = -ECANCELED;
+
+    if (sim_ops(e)->sender != c || sim_ops(e)->sender_worker != w->index)
+        return;
+    if (sim_writable(e) && sim_chance(500))
+        result = sim_transmit(e, &out->iov[out->first], out->count);
+    sim_ops(e)->sender = NULL;
+    sim_note("link %u: send is held with %zd", e->number, result);
+    conn_held_send(w, c, (int32_t)result);
+}
+
+static void engine_hold(struct worker *w, struct conn *const *conns, size_t count, bool sends)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (sends)
+            hold_send(w, conns[i]);
+        else
+            hold_receive(w, conns[i]);
+    }
 }
 
 /* How many operations of that worker have a result; out, if there is room, tells which. */
@@ -158,16 +205,16 @@ static unsigned results(unsigned worker, uint16_t *out, unsigned size)
 {
     unsigned count = 0;
 
-    for (unsigned i = 0; i < sim_near_limit; i++) {
-        const struct sim_end *e = sim_near[i];
+    for (unsigned i = 0; i < sim_table()->limit; i++) {
+        struct sim_end *e = sim_table()->ends[i];
 
         if (e == NULL)
             continue;
-        if (count < size && e->receiver_worker == worker && receive_ready(e))
+        if (count < size && sim_ops(e)->receiver_worker == worker && receive_ready(e))
             out[count++] = (uint16_t)(i << 2 | RECEIVE);
-        if (count < size && e->sender_worker == worker && send_ready(e))
+        if (count < size && sim_ops(e)->sender_worker == worker && send_ready(e))
             out[count++] = (uint16_t)(i << 2 | SEND);
-        if (count < size && e->poll_worker == worker && poll_ready(e))
+        if (count < size && sim_ops(e)->poll_worker == worker && poll_ready(e))
             out[count++] = (uint16_t)(i << 2 | POLL);
     }
     return count;
@@ -188,7 +235,7 @@ bool sim_engine_deliver(struct worker *w)
     if (count == 0)
         return false;
     uint16_t pick = which[sim_below(count)];
-    struct sim_end *e = sim_near[pick >> 2];
+    struct sim_end *e = sim_table()->ends[pick >> 2];
     switch ((enum operation)(pick & 3)) {
     case RECEIVE: end_receive(w, e); break;
     case SEND: end_send(w, e); break;
@@ -217,5 +264,6 @@ struct io_engine io_sim_engine = {
     .poll_cancel = engine_poll_cancel,
     .turn = engine_turn,
     .wake = sim_wake,
+    .hold = engine_hold,
     .cancels = true,
 };

@@ -11,9 +11,9 @@
 /* A worker's epoll and event descriptors are told by their numbers. */
 enum { EPOLL_FIRST = 2000000, EVENT_FIRST = 3000000 };
 
-static int epolls;
+static int epolls[SIM_PROCESSES];
 
-static uint32_t readiness(const struct sim_end *e)
+static uint32_t readiness(struct sim_end *e)
 {
     uint32_t events = 0;
 
@@ -31,26 +31,26 @@ static uint32_t readiness(const struct sim_end *e)
 }
 
 /* What there is to tell of it. Edge-triggered: only what is new. */
-static uint32_t news(const struct sim_end *e)
+static uint32_t news(struct sim_end *e)
 {
-    uint32_t events = readiness(e) & (e->epoll_events | EPOLLERR | EPOLLHUP);
+    uint32_t events = readiness(e) & (sim_ops(e)->epoll_events | EPOLLERR | EPOLLHUP);
 
-    if (e->epoll_worker == 0 || e->epoll_events == 0)
+    if (sim_ops(e)->epoll_worker == 0 || sim_ops(e)->epoll_events == 0)
         return 0;
-    return (e->epoll_events & EPOLLET) ? events & e->epoll_edges : events;
+    return (sim_ops(e)->epoll_events & EPOLLET) ? events & sim_ops(e)->epoll_edges : events;
 }
 
 static int sim_epoll_create(int flags)
 {
     (void)flags;
-    return EPOLL_FIRST + epolls++;
+    return EPOLL_FIRST + epolls[sim_process]++;
 }
 
 static int sim_eventfd(unsigned initial, int flags)
 {
     (void)initial;
     (void)flags;
-    return EVENT_FIRST + epolls - 1;
+    return EVENT_FIRST + epolls[sim_process] - 1;
 }
 
 static int sim_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
@@ -59,20 +59,20 @@ static int sim_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *e
         return 0;
     struct sim_end *e = sim_end_of(fd);
     uint16_t worker = (uint16_t)(epoll - EPOLL_FIRST + 1);
-    bool there = e->epoll_worker == worker;
+    bool there = sim_ops(e)->epoll_worker == worker;
 
-    if (operation == EPOLL_CTL_ADD ? e->epoll_worker != 0 && there : !there) {
+    if (operation == EPOLL_CTL_ADD ? sim_ops(e)->epoll_worker != 0 && there : !there) {
         errno = operation == EPOLL_CTL_ADD ? EEXIST : ENOENT;
         return -1;
     }
     if (operation == EPOLL_CTL_DEL) {
-        e->epoll_worker = 0;
+        sim_ops(e)->epoll_worker = 0;
         return 0;
     }
-    e->epoll_worker = worker;
-    e->epoll_events = event->events;
-    e->epoll_data = event->data.u64;
-    e->epoll_edges = UINT32_MAX; /* whatever is there now is new */
+    sim_ops(e)->epoll_worker = worker;
+    sim_ops(e)->epoll_events = event->events;
+    sim_ops(e)->epoll_data = event->data.u64;
+    sim_ops(e)->epoll_edges = UINT32_MAX; /* whatever is there now is new */
     return 0;
 }
 
@@ -84,21 +84,22 @@ static int sim_epoll_wait(int epoll, struct epoll_event *out, int size, int time
     int count = 0;
 
     (void)timeout_ms;
-    for (unsigned i = 0; i < sim_near_limit; i++) {
-        if (sim_near[i] != NULL && sim_near[i]->epoll_worker == epoll - EPOLL_FIRST + 1 &&
-            news(sim_near[i]) != 0)
+    for (unsigned i = 0; i < sim_table()->limit; i++) {
+        if (sim_table()->ends[i] != NULL &&
+            sim_ops(sim_table()->ends[i])->epoll_worker == epoll - EPOLL_FIRST + 1 &&
+            news(sim_table()->ends[i]) != 0)
             which[found++] = (uint16_t)i;
     }
     while (found > 0 && count < size && (count == 0 || !sim_chance(300))) {
         unsigned pick = (unsigned)sim_below(found);
-        struct sim_end *e = sim_near[which[pick]];
+        struct sim_end *e = sim_table()->ends[which[pick]];
 
         out[count].events = news(e);
-        out[count++].data.u64 = e->epoll_data;
+        out[count++].data.u64 = sim_ops(e)->epoll_data;
         sim_note("link %u: epoll tells %x", e->number, news(e));
-        e->epoll_edges &= ~news(e);
-        if (e->epoll_events & EPOLLONESHOT)
-            e->epoll_events = 0;
+        sim_ops(e)->epoll_edges &= ~news(e);
+        if (sim_ops(e)->epoll_events & EPOLLONESHOT)
+            sim_ops(e)->epoll_events = 0;
         which[pick] = which[--found];
     }
     return count;
@@ -129,7 +130,7 @@ static ssize_t sim_sendmsg(int fd, const struct msghdr *header, int flags)
 
     (void)flags;
     if (result == -EAGAIN)
-        e->epoll_edges |= EPOLLOUT; /* room will be news */
+        sim_ops(e)->epoll_edges |= EPOLLOUT; /* room will be news */
     sim_note("link %u: send takes %zd", e->number, result);
     return answer(result);
 }
@@ -178,13 +179,14 @@ extern struct io_engine io_sim_epoll_engine;
 
 bool sim_epoll_ready(unsigned worker)
 {
-    const struct epoll_io *io = io_of(runtime_worker(worker));
+    const struct epoll_io *io = io_of(sim_programs[sim_process].worker[worker]);
 
     if (io != NULL && io->listed_count > 0)
         return true;
-    for (unsigned i = 0; i < sim_near_limit; i++) {
-        if (sim_near[i] != NULL && sim_near[i]->epoll_worker == worker + 1 &&
-            news(sim_near[i]) != 0)
+    for (unsigned i = 0; i < sim_table()->limit; i++) {
+        if (sim_table()->ends[i] != NULL &&
+            sim_ops(sim_table()->ends[i])->epoll_worker == worker + 1 &&
+            news(sim_table()->ends[i]) != 0)
             return true;
     }
     return false;

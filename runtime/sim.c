@@ -10,20 +10,12 @@ struct event {
     uint64_t sequence;
     void (*run)(void *context);
     void *context;
+    unsigned process; /* in whose hands it runs */
+    uint32_t pid;     /* 0: nobody's in particular */
 };
 
 /* How much faster one worker may be than another. */
 enum { WEIGHT_MAX = 30 };
-
-/* Where a worker is in its loop. */
-struct turn {
-    enum { RUNS, TURNS, SLEEPS } where;
-    struct worker_progress progress;
-    bool woken;
-    struct actor *held; /* in its hands; it is held up until then */
-    uint64_t held_until_us;
-    unsigned weight;
-};
 
 struct sim_options sim_options;
 static uint64_t state[2];
@@ -37,7 +29,8 @@ static uint64_t event_sequence;
 static struct event *due;
 static size_t due_count;
 static size_t due_size;
-static struct turn turns[WORKERS_MAX];
+struct sim_program sim_programs[SIM_PROCESSES];
+unsigned sim_process;
 
 /* --- chance: xoroshiro128+, seeded by splitmix64 --- */
 
@@ -144,10 +137,8 @@ static bool earlier(const struct event *a, const struct event *b)
     return a->at_us != b->at_us ? a->at_us < b->at_us : a->sequence < b->sequence;
 }
 
-void sim_at(uint64_t at_us, void (*run)(void *context), void *context)
+static void event_push(struct event event)
 {
-    struct event event = {at_us, event_sequence++, run, context};
-
     if (events_count + 2 > events_size) {
         events_size = MAX(events_size * 2, (size_t)256);
         events = realloc(events, events_size * sizeof *events);
@@ -159,6 +150,18 @@ void sim_at(uint64_t at_us, void (*run)(void *context), void *context)
         place /= 2;
     }
     events[place] = event;
+}
+
+void sim_at(uint64_t at_us, void (*run)(void *context), void *context)
+{
+    event_push((struct event){at_us, event_sequence++, run, context, 0, 0});
+}
+
+void sim_at_here(uint64_t at_us, void (*run)(void *context), void *context)
+{
+    uint32_t pid = sim_programs[sim_process].pid;
+
+    event_push((struct event){at_us, event_sequence++, run, context, sim_process, pid});
 }
 
 static struct event event_pop(void)
@@ -200,6 +203,15 @@ static void run_due(size_t which)
     struct event event = due[which];
 
     due[which] = due[--due_count];
+    if (event.pid != 0 && sim_programs[event.process].pid != event.pid)
+        return; /* whom it was for has ended */
+    if (event.pid != 0 && sim_process_stands(event.process)) {
+        event.at_us = now_us + 1000;
+        event_push(event);
+        return;
+    }
+    if (event.pid != 0)
+        sim_enter(event.process);
     event.run(event.context);
 }
 
@@ -222,7 +234,7 @@ int sim_help(void (*run)(void *argument), void *argument)
 
     INVARIANT(help != NULL);
     *help = (struct help){run, argument};
-    sim_at(now_us + sim_below(20000), help_run, help);
+    sim_at_here(now_us + sim_below(20000), help_run, help);
     return 0;
 }
 
@@ -253,22 +265,25 @@ void sim_on_worker(unsigned index, void (*run)(struct worker *w, void *context),
 
 void sim_wake(struct worker *w)
 {
-    turns[w->index].woken = true;
+    sim_programs[sim_process].turns[w->index].woken = true;
 }
 
+/* Of the present process. */
 static bool runnable(unsigned index)
 {
-    const struct turn *t = &turns[index];
+    const struct sim_turn *t = &sim_programs[sim_process].turns[index];
 
+    if (t->parked)
+        return false;
     if (t->held != NULL)
         return t->held_until_us <= now_us;
-    if (t->where != SLEEPS || t->woken || t->progress.until_us <= now_us)
+    if (t->where != SIM_SLEEPS || t->woken || t->progress.until_us <= now_us)
         return true;
     return sim_options.readiness ? sim_epoll_ready(index) : sim_engine_ready(index);
 }
 
 /* As if it were in the middle of a long handler: the actor is busy, and so is the worker. */
-static bool hold_up(struct worker *w, struct turn *t)
+static bool hold_up(struct worker *w, struct sim_turn *t)
 {
     if (runtime_workers() < 2 || !sim_chance(sim_options.hold_per_mille))
         return false;
@@ -282,7 +297,7 @@ static bool hold_up(struct worker *w, struct turn *t)
     return true;
 }
 
-static void let_go(struct worker *w, struct turn *t)
+static void let_go(struct worker *w, struct sim_turn *t)
 {
     struct actor *a = t->held;
 
@@ -293,27 +308,27 @@ static void let_go(struct worker *w, struct turn *t)
 static void run_worker(unsigned index)
 {
     struct worker *w = runtime_worker(index);
-    struct turn *t = &turns[index];
+    struct sim_turn *t = &sim_programs[sim_process].turns[index];
 
     worker_adopt(w);
     sim_mix(index + 1);
     if (t->held != NULL) {
         let_go(w, t);
-    } else if (t->where == SLEEPS) {
+    } else if (t->where == SIM_SLEEPS) {
         worker_awake(w);
         t->woken = false;
-        t->where = TURNS;
-    } else if (t->where == TURNS && sim_options.readiness) {
+        t->where = SIM_TURNS;
+    } else if (t->where == SIM_TURNS && sim_options.readiness) {
         io_sim_epoll_engine.turn(w, 0);
-        t->where = RUNS;
-    } else if (t->where == TURNS) {
+        t->where = SIM_RUNS;
+    } else if (t->where == SIM_TURNS) {
         /* Some of what is ready now; the rest next time. */
         if (sim_chance(100) || !sim_engine_deliver(w))
-            t->where = RUNS;
+            t->where = SIM_RUNS;
     } else if (!hold_up(w, t) && worker_step(w, &t->progress)) {
-        t->where = t->progress.until_us == 0 ? TURNS : SLEEPS;
+        t->where = t->progress.until_us == 0 ? SIM_TURNS : SIM_SLEEPS;
         t->woken = false;
-        if (t->where == TURNS)
+        if (t->where == SIM_TURNS)
             worker_awake(w);
     }
     worker_adopt(NULL);
@@ -321,16 +336,17 @@ static void run_worker(unsigned index)
 
 /* A worker that sleeps must have been woken for what it has been given; what is in its run queue
  * another may do that is awake. */
-static void check_wake_ups(void)
+static void check_wake_ups(const struct sim_program *p)
 {
     bool somebody_awake = false;
 
-    for (unsigned i = 0; i < runtime_workers(); i++)
-        somebody_awake |= turns[i].where != SLEEPS || turns[i].woken || turns[i].held != NULL;
-    for (unsigned i = 0; i < runtime_workers(); i++) {
-        struct worker *w = runtime_worker(i);
+    for (unsigned i = 0; i < p->workers; i++)
+        somebody_awake |= p->turns[i].where != SIM_SLEEPS || p->turns[i].woken ||
+                          p->turns[i].held != NULL;
+    for (unsigned i = 0; i < p->workers; i++) {
+        struct worker *w = p->worker[i];
 
-        if (turns[i].where != SLEEPS || turns[i].woken || turns[i].held != NULL)
+        if (p->turns[i].where != SIM_SLEEPS || p->turns[i].woken || p->turns[i].held != NULL)
             continue;
         if (atomic_load(&w->inbox) != NULL || w->resume_head != NULL ||
             (atomic_load(&w->queue.count) > 0 && !somebody_awake))
@@ -340,55 +356,97 @@ static void check_wake_ups(void)
 
 /* --- steps --- */
 
+static uint64_t next_of(const struct sim_program *p)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (unsigned i = 0; i < p->workers && p->pid != 0; i++) {
+        const struct sim_turn *t = &p->turns[i];
+
+        if (!t->parked)
+            next = MIN(next, t->held != NULL ? t->held_until_us : t->progress.until_us);
+    }
+    return MAX(next, p->stands_until_us);
+}
+
 static uint64_t next_us(void)
 {
     uint64_t next = events_count > 0 ? events[1].at_us : UINT64_MAX;
 
-    for (unsigned i = 0; i < runtime_workers(); i++)
-        next = MIN(next,
-                   turns[i].held != NULL ? turns[i].held_until_us : turns[i].progress.until_us);
-    return next;
+    for (unsigned i = 0; i < SIM_PROCESSES; i++)
+        next = MIN(next, next_of(&sim_programs[i]));
+    return MIN(next, sim_process_next_us());
 }
 
+enum { CHOICES_MAX = SIM_PROCESSES * WORKERS_MAX * WEIGHT_MAX };
+
 /* Who is awake, each as often as its weight says. */
-static unsigned candidates(uint8_t *out)
+static unsigned candidates(uint16_t *out)
 {
+    unsigned present = sim_process;
     unsigned count = 0;
 
-    for (unsigned i = 0; i < runtime_workers(); i++) {
-        for (unsigned n = runnable(i) ? turns[i].weight : 0; n > 0; n--)
-            out[count++] = (uint8_t)i;
+    for (sim_process = 0; sim_process < SIM_PROCESSES; sim_process++) {
+        const struct sim_program *p = &sim_programs[sim_process];
+
+        if (p->pid == 0 || sim_process_stands(sim_process))
+            continue;
+        for (unsigned i = 0; i < p->workers; i++) {
+            for (unsigned n = runnable(i) ? p->turns[i].weight : 0; n > 0; n--)
+                out[count++] = (uint16_t)(sim_process * WORKERS_MAX + i);
+        }
     }
+    sim_process = present;
     return count;
+}
+
+static void run_candidate(unsigned which)
+{
+    sim_enter(which / WORKERS_MAX);
+    run_worker(which % WORKERS_MAX);
+}
+
+/* What there is to choose from: workers, then threads and orders, then events. */
+static unsigned choices(uint16_t *workers, unsigned *threads, unsigned *awake, unsigned *others)
+{
+    collect_due();
+    *awake = candidates(workers);
+    *others = sim_process_ready(threads, SIM_PROCESSES * 4);
+    return *awake + *others + (unsigned)due_count;
 }
 
 bool sim_step(void)
 {
-    uint8_t workers[WORKERS_MAX * WEIGHT_MAX];
+    uint16_t workers[CHOICES_MAX];
+    unsigned threads[SIM_PROCESSES * 4];
+    unsigned awake;
+    unsigned others;
+    unsigned count = choices(workers, threads, &awake, &others);
 
-    collect_due();
-    unsigned awake = candidates(workers);
-    if (awake == 0 && due_count == 0) {
+    if (count == 0) {
         uint64_t next = next_us();
 
         if (next == UINT64_MAX)
             return false;
         now_us = MAX(now_us, next);
-        collect_due();
-        awake = candidates(workers);
+        count = choices(workers, threads, &awake, &others);
     }
     steps++;
-    if (awake + due_count > 0) {
-        uint64_t pick = sim_below(awake + due_count);
+    if (count > 0) {
+        unsigned pick = (unsigned)sim_below(count);
 
         if (pick < awake)
-            run_worker(workers[pick]);
+            run_candidate(workers[pick]);
+        else if (pick < awake + others)
+            sim_process_run(threads[pick - awake]);
         else
-            run_due((size_t)pick - awake);
+            run_due(pick - awake - others);
     }
-    check_wake_ups();
-    if (sim_options.checked != NULL)
-        sim_options.checked();
+    if (sim_programs[sim_process].pid != 0 && !sim_programs[sim_process].freezing) {
+        check_wake_ups(&sim_programs[sim_process]);
+        if (sim_options.checked != NULL)
+            sim_options.checked();
+    }
     if (sim_options.step_us > 0 && sim_chance(300))
         now_us += sim_below(sim_options.step_us) + 1;
     return true;
@@ -410,16 +468,32 @@ void sim_begin(uint64_t seed, bool trace)
 
 void sim_start(void)
 {
+    struct sim_program *p = &sim_programs[sim_process];
     struct failure why;
 
-    for (unsigned i = 1; i < runtime_workers(); i++) {
+    p->workers = runtime_workers();
+    for (unsigned i = 0; i < runtime_workers(); i++) {
         struct worker *w = runtime_worker(i);
 
+        p->worker[i] = w;
         strand_adopt_thread(&w->strand);
-        if (w->engine->init(w, &why) != 0)
+        if (i > 0 && w->engine->init(w, &why) != 0)
             sim_fail("worker %u: %s", i, why.text);
     }
     worker_adopt(NULL);
+}
+
+/* The kernel's place in the present process. */
+static void take_place(unsigned workers)
+{
+    for (unsigned i = 0; i < workers; i++) {
+        struct sim_turn *t = &sim_programs[sim_process].turns[i];
+
+        *t = (struct sim_turn){.weight = 1 + (unsigned)sim_below(sim_chance(300) ? WEIGHT_MAX : 3)};
+    }
+    sim_world.engine = sim_options.readiness ? &io_sim_epoll_engine : &io_sim_engine;
+    world_simulated = &sim_world;
+    actor_batch = sim_chance(500) ? 1 : 1 + (unsigned)sim_below(64);
 }
 
 void sim_configure(const struct sim_options *options)
@@ -430,10 +504,7 @@ void sim_configure(const struct sim_options *options)
     sim_options = *options;
     sim_options.seed = seed;
     sim_options.trace = trace;
-    for (unsigned i = 0; i < options->workers; i++)
-        turns[i] = (struct turn){.weight = 1 +
-                                           (unsigned)sim_below(sim_chance(300) ? WEIGHT_MAX : 3)};
-    sim_world.engine = options->readiness ? &io_sim_epoll_engine : &io_sim_engine;
-    world_simulated = &sim_world;
-    actor_batch = sim_chance(500) ? 1 : 1 + (unsigned)sim_below(64);
+    if (sim_programs[sim_process].pid == 0)
+        sim_programs[sim_process].pid = SIM_PID_FIRST;
+    take_place(options->workers);
 }

@@ -34,6 +34,8 @@ struct sim_options {
     void (*checked)(void);
     /* Something was refused or broken. */
     void (*troubled)(void);
+    /* A thread of a process is about to do something that others notice. */
+    void (*point)(const char *name);
 };
 
 /* From here on chance follows the seed. trace: each step is told on stdout. */
@@ -65,6 +67,36 @@ void sim_at(uint64_t at_us, void (*run)(void *context), void *context);
 /* On a worker: as a post. */
 void sim_on_worker(unsigned index, void (*run)(struct worker *w, void *context), void *context);
 
+/* --- processes of the program: at most two live at a time --- */
+/* Before anything: as the program's variables are now, a process begins. */
+void sim_images_begin(void);
+/* Whose variables are in place: 0 or 1. */
+extern unsigned sim_process;
+void sim_enter(unsigned process);
+/* Of that process; 0: it has ended. */
+uint32_t sim_pid(void);
+bool sim_alive(uint32_t pid);
+/* A new one, on whose first thread run() is called, with these descriptors of the caller's; their
+ * numbers there are given. Its number. */
+uint32_t sim_spawn(void (*run)(void *context), void *context, const int *fds, int *given,
+                   unsigned count);
+/* It ends at once. Does not return if it is the caller's. */
+void sim_kill(uint32_t pid);
+/* It stands still till then. */
+void sim_stand(uint32_t pid, uint64_t until_us);
+/* A thread of the present process that is no worker. */
+void sim_thread(void (*run)(void *context), void *context);
+/* On such a thread: waits until ready() or that time (0: for ever). Whether it is ready. */
+bool sim_wait(bool (*ready)(void *context), void *context, uint64_t until_us);
+/* Two descriptors for packets from one to the other; as sendmsg() and recvmsg(). */
+void sim_link_pair(int ends[2]);
+ssize_t sim_link_send(int fd, const struct msghdr *message);
+ssize_t sim_link_receive(int fd, struct msghdr *message);
+/* A descriptor that is readable when that process has ended. */
+int sim_watch(uint32_t pid);
+/* Is there something to be received? */
+bool sim_descriptor_readable(int fd);
+
 /* --- far ends --- */
 struct sim_far {
     /* Bytes have come, or the end: sim_far_read() tells. */
@@ -79,9 +111,11 @@ void sim_far_listen(const struct sockaddr *address, socklen_t len,
                     bool (*accept)(struct sim_far *far, void *context), void *context);
 /* A near descriptor that listens; for a listener. */
 int sim_near_listen(void);
+/* What a near descriptor stands for, in whichever process. */
+struct sim_end *sim_end_of(int fd);
 /* A far end connects to it; `far` is the caller's, with its callbacks set. The peer's address is
  * made up. False: nobody listens any more. */
-bool sim_far_connect(struct sim_far *far, int listener, bool local);
+bool sim_far_connect(struct sim_far *far, struct sim_end *listener, bool local);
 /* Takes all of it; it arrives later. */
 void sim_far_write(struct sim_far *far, const void *at, size_t len);
 /* What has arrived, at most `size`: how much; 0: nothing now; -1: the end; -2: reset. */

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 /* Bytes that were written together, or the end. */
 struct sim_arrival {
@@ -24,22 +25,19 @@ struct place {
     void *context;
 };
 
-struct sim_end *sim_near[SIM_FDS];
-unsigned sim_near_limit;
-static unsigned open_streams;
+struct sim_table sim_tables[SIM_PROCESSES];
 static uint32_t numbers;
 static struct place places[16];
 static unsigned places_count;
 
 /* --- ends --- */
 
-static struct sim_end *end_new(enum sim_kind kind)
+struct sim_end *sim_end_new(enum sim_kind kind)
 {
     struct sim_end *e = calloc(1, sizeof *e);
 
     INVARIANT(e != NULL);
     e->kind = kind;
-    e->fd = -1;
     e->number = ++numbers;
     e->in.window = SIZE_MAX;
     e->in.last = &e->in.first;
@@ -47,30 +45,33 @@ static struct sim_end *end_new(enum sim_kind kind)
 }
 
 /* The lowest that is free, as the kernel does. */
-static int descriptor_give(struct sim_end *e)
+int sim_descriptor_give(struct sim_end *e)
 {
+    struct sim_table *table = sim_table();
     unsigned at = 0;
 
-    while (at < SIM_FDS && sim_near[at] != NULL)
+    while (at < SIM_FDS && table->ends[at] != NULL)
         at++;
     INVARIANT(at < SIM_FDS);
-    sim_near[at] = e;
-    sim_near_limit = MAX(sim_near_limit, at + 1);
-    e->fd = SIM_FD_FIRST + (int)at;
-    open_streams += e->kind == SIM_STREAM;
-    return e->fd;
+    table->ends[at] = e;
+    table->limit = MAX(table->limit, at + 1);
+    table->streams += e->kind == SIM_STREAM;
+    *sim_ops(e) = (struct sim_ops){.epoll_worker = 0};
+    e->holders++;
+    return SIM_FD_FIRST + (int)at;
 }
 
 struct sim_end *sim_end_of(int fd)
 {
-    if (fd < SIM_FD_FIRST || fd >= SIM_FD_FIRST + SIM_FDS || sim_near[fd - SIM_FD_FIRST] == NULL)
+    if (fd < SIM_FD_FIRST || fd >= SIM_FD_FIRST + SIM_FDS ||
+        sim_table()->ends[fd - SIM_FD_FIRST] == NULL)
         sim_fail("descriptor %d is not open", fd);
-    return sim_near[fd - SIM_FD_FIRST];
+    return sim_table()->ends[fd - SIM_FD_FIRST];
 }
 
 unsigned sim_near_open(void)
 {
-    return open_streams;
+    return sim_table()->streams;
 }
 
 /* --- pipes --- */
@@ -92,14 +93,22 @@ static void hang_up_event(void *context)
 {
     struct sim_end *e = context;
 
+    if (sim_ops(e)->hung_up == NULL)
+        return;
     sim_note("hang-up of link %u is told", e->number);
-    e->hung_up(e->watch_token);
+    sim_ops(e)->hung_up(sim_ops(e)->watch_token);
 }
 
+/* To whoever watches: what a process has watched it goes on watching while another holds it. */
 static void tell_hang_up(struct sim_end *e)
 {
-    if (e->hung_up != NULL && !e->closed)
-        sim_at(sim_now_us() + sim_below(3000), hang_up_event, e);
+    unsigned present = sim_process;
+
+    for (sim_process = 0; sim_process < SIM_PROCESSES; sim_process++) {
+        if (sim_ops(e)->hung_up != NULL && !e->closed)
+            sim_at_here(sim_now_us() + sim_below(3000), hang_up_event, e);
+    }
+    sim_process = present;
 }
 
 static void arrive(void *context)
@@ -115,7 +124,8 @@ static void arrive(void *context)
     bool ends = (a->fin && !p->fin_visible) || (a->reset && !p->reset);
     p->fin_visible |= a->fin;
     p->reset |= a->reset;
-    e->epoll_edges |= UINT32_MAX;
+    for (unsigned i = 0; i < SIM_PROCESSES; i++)
+        e->ops[i].epoll_edges |= UINT32_MAX;
     sim_note("link %u: %zu bytes arrive%s%s", e->number, a->bytes, a->fin ? ", end" : "",
              a->reset ? ", reset" : "");
     free(a);
@@ -189,17 +199,38 @@ static void maybe_break(struct sim_end *e)
 
 /* --- what engines do --- */
 
-bool sim_readable(const struct sim_end *e)
+bool sim_descriptor_readable(int fd)
 {
+    return sim_readable(sim_end_of(fd));
+}
+
+bool sim_readable(struct sim_end *e)
+{
+    if (e->kind == SIM_LINK || e->kind == SIM_WATCH)
+        return sim_link_readable(e);
     if (e->kind == SIM_LISTENER)
         return e->backlog_count > 0;
     return e->in.visible > 0 || e->in.fin_visible || e->in.reset || e->shut_read;
+}
+
+/* One process at a time has to do with it, and what it has passed on it does not touch again. */
+static void touch(struct sim_end *e)
+{
+    uint32_t pid = sim_pid();
+
+    if (e->user == pid || e->kind != SIM_STREAM)
+        return;
+    if (pid <= e->users_before)
+        sim_fail("link %u: process %u goes on with what is process %u's", e->number, pid, e->user);
+    e->users_before = MAX(e->users_before, e->user);
+    e->user = pid;
 }
 
 ssize_t sim_receive(struct sim_end *e, void *out, size_t size)
 {
     struct sim_pipe *p = &e->in;
 
+    touch(e);
     if (p->reset)
         return -ECONNRESET;
     if (p->visible > 0) {
@@ -212,7 +243,7 @@ ssize_t sim_receive(struct sim_end *e, void *out, size_t size)
     return p->fin_visible || e->shut_read ? 0 : -EAGAIN;
 }
 
-static size_t room(const struct sim_end *e)
+static size_t room(struct sim_end *e)
 {
     const struct sim_pipe *out = &e->peer->in;
 
@@ -220,7 +251,7 @@ static size_t room(const struct sim_end *e)
 }
 
 /* Or an error is to be had. */
-bool sim_writable(const struct sim_end *e)
+bool sim_writable(struct sim_end *e)
 {
     if (e->connecting)
         return false;
@@ -231,6 +262,7 @@ ssize_t sim_transmit(struct sim_end *e, const struct iovec *iov, unsigned count)
 {
     size_t total = 0;
 
+    touch(e);
     if (e->in.reset)
         return -ECONNRESET;
     if (e->shut_write || e->peer == NULL)
@@ -271,9 +303,9 @@ static int near_socket(int family)
         trouble();
         return fail_with(EMFILE);
     }
-    struct sim_end *e = end_new(SIM_STREAM);
+    struct sim_end *e = sim_end_new(SIM_STREAM);
     e->local = family == AF_UNIX;
-    return descriptor_give(e);
+    return sim_descriptor_give(e);
 }
 
 static struct place *place_of(const struct sockaddr *address, socklen_t len)
@@ -314,7 +346,7 @@ static void connected(void *context)
         trouble();
         return;
     }
-    struct sim_end *end = end_new(SIM_STREAM);
+    struct sim_end *end = sim_end_new(SIM_STREAM);
     struct sim_far *far = calloc(1, sizeof *far);
     INVARIANT(far != NULL);
     end->far = far;
@@ -370,9 +402,9 @@ static int near_accept(int fd, struct sockaddr *peer, socklen_t *len)
     if (e->local)
         address = (struct sockaddr_in){.sin_family = AF_UNIX};
     memcpy(peer, &address, MIN((socklen_t)sizeof address, *len));
-    descriptor_give(e);
-    sim_note("link %u is accepted as %d", e->number, e->fd);
-    return e->fd;
+    int given = sim_descriptor_give(e);
+    sim_note("link %u is accepted as %d", e->number, given);
+    return given;
 }
 
 static ssize_t near_send(int fd, const void *at, size_t len)
@@ -400,6 +432,7 @@ static int near_shutdown(int fd, int how)
 {
     struct sim_end *e = sim_end_of(fd);
 
+    touch(e);
     if (how != SHUT_WR)
         e->shut_read = true;
     if (how == SHUT_RD || e->shut_write)
@@ -410,24 +443,62 @@ static int near_shutdown(int fd, int how)
     return 0;
 }
 
-static int near_close(int fd)
+void sim_end_drop(struct sim_end *e)
 {
-    struct sim_end *e = sim_end_of(fd);
-
-    if (e->receiver != NULL || e->sender != NULL || e->poll != NULL)
-        sim_fail("descriptor %d is closed with operations in flight", fd);
-    sim_near[fd - SIM_FD_FIRST] = NULL;
-    e->epoll_worker = 0;
-    open_streams -= e->kind == SIM_STREAM;
-    sim_note("descriptor %d of link %u is closed", fd, e->number);
+    if (--e->holders > 0)
+        return;
     e->closed = true;
-    if (e->peer == NULL || e->peer->closed)
-        return 0;
+    if (e->kind == SIM_LINK)
+        sim_link_drop(e);
+    if (e->peer == NULL || e->peer->closed || e->kind == SIM_LINK)
+        return;
     /* With bytes unread, the peer gets a reset; it may lose what it has not read. */
     bool unread = e->in.len > 0;
     if (unread || !e->shut_write)
         send_off(e->peer, 0, !unread, unread);
+}
+
+static void table_drop(unsigned at)
+{
+    struct sim_table *table = sim_table();
+    struct sim_end *e = table->ends[at];
+
+    table->ends[at] = NULL;
+    table->streams -= e->kind == SIM_STREAM;
+    sim_note("descriptor %d of link %u is closed", SIM_FD_FIRST + (int)at, e->number);
+    sim_end_drop(e);
+}
+
+static int near_close(int fd)
+{
+    if (fd < SIM_FD_FIRST) /* memory that two processes share */
+        return close(fd);
+    struct sim_end *e = sim_end_of(fd);
+    struct sim_ops *ops = sim_ops(e);
+
+    /* A listener's poll ends when the last process closes it. */
+    if (ops->receiver != NULL || ops->sender != NULL ||
+        (ops->poll != NULL && e->kind != SIM_LISTENER))
+        sim_fail("descriptor %d is closed with operations in flight", fd);
+    if (ops->epoll_worker != 0 && e->kind != SIM_LISTENER && e->holders > 1)
+        sim_fail("descriptor %d is closed, but will go on to be told of", fd);
+    ops->poll = NULL;
+    ops->epoll_worker = 0;
+    table_drop((unsigned)(fd - SIM_FD_FIRST));
     return 0;
+}
+
+void sim_table_clear(void)
+{
+    for (unsigned at = 0; at < sim_table()->limit; at++) {
+        struct sim_end *e = sim_table()->ends[at];
+
+        if (e == NULL)
+            continue;
+        *sim_ops(e) = (struct sim_ops){.epoll_worker = 0};
+        table_drop(at);
+    }
+    sim_table()->limit = 0;
 }
 
 static int near_set_option(int fd, int level, int option, const void *value, socklen_t len)
@@ -444,8 +515,8 @@ static void near_watch(int fd, uint64_t token, void (*hung_up)(uint64_t token))
 {
     struct sim_end *e = sim_end_of(fd);
 
-    e->watch_token = token;
-    e->hung_up = hung_up;
+    sim_ops(e)->watch_token = token;
+    sim_ops(e)->hung_up = hung_up;
     if (e->in.fin_visible || e->in.reset)
         tell_hang_up(e);
 }
@@ -481,17 +552,15 @@ void sim_far_listen(const struct sockaddr *address, socklen_t len,
 
 int sim_near_listen(void)
 {
-    return descriptor_give(end_new(SIM_LISTENER));
+    return sim_descriptor_give(sim_end_new(SIM_LISTENER));
 }
 
-bool sim_far_connect(struct sim_far *far, int listener, bool local)
+bool sim_far_connect(struct sim_far *far, struct sim_end *l, bool local)
 {
-    struct sim_end *l = listener < SIM_FD_FIRST ? NULL : sim_near[listener - SIM_FD_FIRST];
-
-    if (l == NULL || l->kind != SIM_LISTENER || l->backlog_count == COUNT_OF(l->backlog))
+    if (l->closed || l->kind != SIM_LISTENER || l->backlog_count == COUNT_OF(l->backlog))
         return false;
-    struct sim_end *near = end_new(SIM_STREAM);
-    far->end = end_new(SIM_STREAM);
+    struct sim_end *near = sim_end_new(SIM_STREAM);
+    far->end = sim_end_new(SIM_STREAM);
     far->end->far = far;
     near->local = local;
     join(near, far->end);

@@ -8,7 +8,7 @@ enum { PATIENCE_US = 60000000 };
 
 struct plan plan;
 struct client clients[CLIENTS_MAX];
-static int listener;
+static struct sim_end *listener;
 static uint64_t trouble_us; /* when a server was last in trouble; 0: never */
 
 /* --- wants --- */
@@ -252,7 +252,7 @@ static void come(void *context)
 
 void clients_begin(int at)
 {
-    listener = at;
+    listener = sim_end_of(at);
     INVARIANT(plan.clients <= CLIENTS_MAX);
     for (unsigned i = 0; i < plan.clients; i++) {
         clients[i].number = i + 1;

@@ -125,6 +125,7 @@ static void begin_world(uint64_t seed, bool trace)
     struct failure why;
 
     sim_begin(seed, trace);
+    sim_images_begin();
     options.workers = between(1, 4);
     options.delay_us = sim_chance(200) ? 0 : between(1, 2000);
     options.split_per_mille = sim_chance(200) ? 0 : between(0, 600);
