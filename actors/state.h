@@ -146,26 +146,25 @@ enum state_section {
     X(71, U, anonymous_evictions)
 /* clang-format on */
 
+/* All kinds of records. */
+#define STATE_RECORDS(X)    \
+    X(header, HEADER)       \
+    X(statement, STATEMENT) \
+    X(pool, POOL)           \
+    X(backend, BACKEND)     \
+    X(session, SESSION)
+
 #define STATE_MEMBER_U                uint64_t
 #define STATE_MEMBER_B                struct bytes
 #define STATE_MEMBER_T                struct bytes
 #define STATE_MEMBER_R                struct bytes
 #define STATE_MEMBER(key, type, name) STATE_MEMBER_##type name;
-struct state_header {
-    STATE_HEADER_FIELDS(STATE_MEMBER)
-};
-struct state_statement {
-    STATE_STATEMENT_FIELDS(STATE_MEMBER)
-};
-struct state_pool {
-    STATE_POOL_FIELDS(STATE_MEMBER)
-};
-struct state_backend {
-    STATE_BACKEND_FIELDS(STATE_MEMBER)
-};
-struct state_session {
-    STATE_SESSION_FIELDS(STATE_MEMBER)
-};
+#define X(name, NAME)                       \
+    struct state_##name {                   \
+        STATE_##NAME##_FIELDS(STATE_MEMBER) \
+    };
+STATE_RECORDS(X)
+#undef X
 #undef STATE_MEMBER
 
 /* Phases of a session, as the schema numbers them. */
@@ -227,11 +226,11 @@ void state_write_free(struct state_writer *s);
 /* Sections do not nest. `critical`: a reader that does not know it must refuse the document. */
 void state_section_begin(struct state_writer *s, enum state_section kind, bool critical);
 void state_section_end(struct state_writer *s);
-void state_put_header(struct state_writer *s, const struct state_header *record);
-void state_put_statement(struct state_writer *s, const struct state_statement *record);
-void state_put_pool(struct state_writer *s, const struct state_pool *record);
-void state_put_backend(struct state_writer *s, const struct state_backend *record);
-void state_put_session(struct state_writer *s, const struct state_session *record);
+/* state_put_session() and so on. */
+#define X(name, NAME) \
+    void state_put_##name(struct state_writer *s, const struct state_##name *record);
+STATE_RECORDS(X)
+#undef X
 
 /* --- reading --- */
 struct state_document {

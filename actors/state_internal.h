@@ -16,14 +16,10 @@ struct state_field {
     uint8_t type;
     uint16_t offset;
 };
-#define STATE_FIELDS(name)                                   \
+#define X(name, NAME)                                        \
     extern const struct state_field state_##name##_fields[]; \
     extern const size_t state_##name##_field_count;
-STATE_FIELDS(header)
-STATE_FIELDS(statement)
-STATE_FIELDS(pool)
-STATE_FIELDS(backend)
-STATE_FIELDS(session)
-#undef STATE_FIELDS
+STATE_RECORDS(X)
+#undef X
 
 #endif

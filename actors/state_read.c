@@ -1,76 +1,29 @@
 /* From bytes to records, and whether they make sense together. */
 #include "actors/state_internal.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
-#define FIELD(key, type, member) \
-    {key, STATE_FIELD_##type, (uint16_t)offsetof(struct STATE_RECORD, member)},
-#define STATE_RECORD state_header
-const struct state_field state_header_fields[] = {STATE_HEADER_FIELDS(FIELD)};
-const size_t state_header_field_count = COUNT_OF(state_header_fields);
+#define STATE_RECORD_FIELD(key, type, member) \
+    {key, STATE_FIELD_##type, (uint16_t)offsetof(STATE_RECORD, member)},
+#define STATE_TABLE(name, NAME)                          \
+    const struct state_field state_##name##_fields[] = { \
+        STATE_##NAME##_FIELDS(STATE_RECORD_FIELD)};      \
+    const size_t state_##name##_field_count = COUNT_OF(state_##name##_fields);
+#define STATE_RECORD struct state_header
+STATE_TABLE(header, HEADER)
 #undef STATE_RECORD
-#define STATE_RECORD state_statement
-const struct state_field state_statement_fields[] = {STATE_STATEMENT_FIELDS(FIELD)};
-const size_t state_statement_field_count = COUNT_OF(state_statement_fields);
+#define STATE_RECORD struct state_statement
+STATE_TABLE(statement, STATEMENT)
 #undef STATE_RECORD
-#define STATE_RECORD state_pool
-const struct state_field state_pool_fields[] = {STATE_POOL_FIELDS(FIELD)};
-const size_t state_pool_field_count = COUNT_OF(state_pool_fields);
+#define STATE_RECORD struct state_pool
+STATE_TABLE(pool, POOL)
 #undef STATE_RECORD
-#define STATE_RECORD state_backend
-const struct state_field state_backend_fields[] = {STATE_BACKEND_FIELDS(FIELD)};
-const size_t state_backend_field_count = COUNT_OF(state_backend_fields);
+#define STATE_RECORD struct state_backend
+STATE_TABLE(backend, BACKEND)
 #undef STATE_RECORD
-#define STATE_RECORD state_session
-const struct state_field state_session_fields[] = {STATE_SESSION_FIELDS(FIELD)};
-const size_t state_session_field_count = COUNT_OF(state_session_fields);
+#define STATE_RECORD struct state_session
+STATE_TABLE(session, SESSION)
 #undef STATE_RECORD
-
-/* Eight bytes at a time (M. Kounavis, F. Berry: A systematic approach to building high performance
- * software-based CRC generators, 2005); polynomial 0x1edc6f41, reflected. */
-static uint32_t crc_tables[8][256];
-static pthread_once_t crc_once = PTHREAD_ONCE_INIT;
-
-static void crc_make_tables(void)
-{
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t value = i;
-
-        for (int bit = 0; bit < 8; bit++)
-            value = value & 1 ? value >> 1 ^ 0x82f63b78u : value >> 1;
-        crc_tables[0][i] = value;
-    }
-    for (uint32_t i = 0; i < 256; i++) {
-        for (int t = 1; t < 8; t++)
-            crc_tables[t][i] = crc_tables[t - 1][i] >> 8 ^
-                               crc_tables[0][crc_tables[t - 1][i] & 0xff];
-    }
-}
-
-static uint32_t load_le32(const uint8_t *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-uint32_t state_crc32c(const uint8_t *at, size_t len)
-{
-    uint32_t crc = UINT32_MAX;
-
-    pthread_once(&crc_once, crc_make_tables);
-    for (; len >= 8; at += 8, len -= 8) {
-        uint32_t low = crc ^ load_le32(at);
-        uint32_t high = load_le32(at + 4);
-
-        crc = crc_tables[7][low & 0xff] ^ crc_tables[6][low >> 8 & 0xff] ^
-              crc_tables[5][low >> 16 & 0xff] ^ crc_tables[4][low >> 24] ^
-              crc_tables[3][high & 0xff] ^ crc_tables[2][high >> 8 & 0xff] ^
-              crc_tables[1][high >> 16 & 0xff] ^ crc_tables[0][high >> 24];
-    }
-    for (; len > 0; at++, len--)
-        crc = crc >> 8 ^ crc_tables[0][(crc ^ *at) & 0xff];
-    return ~crc;
-}
 
 /* --- records --- */
 

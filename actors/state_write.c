@@ -78,13 +78,9 @@ static void put_record(struct state_writer *s, const void *record, const struct 
     s->records++;
 }
 
-#define PUT(name)                                                                    \
+#define X(name, NAME)                                                                \
     void state_put_##name(struct state_writer *s, const struct state_##name *record) \
     {                                                                                \
         put_record(s, record, state_##name##_fields, state_##name##_field_count);    \
     }
-PUT(header)
-PUT(statement)
-PUT(pool)
-PUT(backend)
-PUT(session)
+STATE_RECORDS(X)

@@ -10,8 +10,7 @@ struct upgrade_built {
     uint32_t backends;
     uint32_t waiters;
     uint32_t in_transaction;
-    uint32_t
-        without_pool; /* sessions whose pool is no longer configured: they are told and ended */
+    uint32_t without_pool; /* sessions whose pool is not configured any more: told and ended */
 };
 
 /* Before the commit: is everything that the document needs there? 0, or -1 with the reason. */
@@ -20,9 +19,5 @@ MUST_CHECK int upgrade_build_check(const struct state_document *d, struct failur
  * on. Descriptor n of the document is fds[n-1], taken over. It cannot fail. */
 void upgrade_build(struct worker *w, const struct state_document *d, const int *fds,
                    struct upgrade_built *out);
-
-/* The flags of a session, in the schema's numbers (upgrade_pack.c). */
-uint64_t session_flags_pack(uint32_t flags);
-uint32_t session_flags_unpack(uint64_t flags);
 
 #endif

@@ -1,6 +1,6 @@
 """Whoever adds a field to what moves says what becomes of it in an upgrade.
 
-Each field is written into the state (actors/upgrade_pack.c), made anew from other things on the
+Each field is written into the state (actors/upgrade_pack_*.c), made anew from other things on the
 other side, or begins there as in a new one. A test that fails here asks that question; the answer
 goes into the lists below and, for the first kind, into actors/state.h, both sides, and
 docs/state-schema.md.

@@ -1,0 +1,136 @@
+/* From records to actors: pools, what is known of them, and who waits for them. */
+#include "actors/upgrade_building.h"
+
+#include <openssl/mem.h>
+#include <openssl/sha.h>
+#include <stdlib.h>
+
+static void build_material(struct pool_shared *shared, struct bytes packed)
+{
+    struct unpacker u;
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+
+    if (list_of(&u, packed) < 3)
+        return;
+    struct bytes secret = unpack_bytes(&u);
+    struct bytes client_key = unpack_bytes(&u);
+    struct bytes server_key = unpack_bytes(&u);
+    pthread_mutex_lock(&shared->lock);
+    if (!u.bad && shared->material == MATERIAL_PENDING && secret.len == sizeof digest &&
+        client_key.len == SCRAM_KEY && server_key.len == SCRAM_KEY) {
+        SHA256((const uint8_t *)shared->secret, strlen(shared->secret), digest);
+        if (memcmp(digest, secret.at, sizeof digest) == 0) {
+            memcpy(shared->client_key, client_key.at, SCRAM_KEY);
+            memcpy(shared->server_key, server_key.at, SCRAM_KEY);
+            shared->material = MATERIAL_KEYS;
+        }
+    }
+    pthread_mutex_unlock(&shared->lock);
+}
+
+/* They are not of this moment: averages go on from here. */
+static void build_counters(struct worker *w, struct pool_shared *shared, struct bytes packed)
+{
+#define X(name) {offsetof(struct pool_counters, name)},
+    static const struct {
+        size_t at;
+    } places[] = {UPGRADE_POOL_COUNTERS(X)};
+#undef X
+    struct pool_counters *to[] = {counters_of(w, shared), &shared->previous};
+    uint64_t numbers[COUNT_OF(places)];
+
+    numbers_of(packed, numbers, COUNT_OF(numbers));
+    for (size_t side = 0; side < COUNT_OF(to); side++) {
+        for (size_t i = 0; i < COUNT_OF(places); i++)
+            COUNT(*(uint64_t *)(void *)((uint8_t *)to[side] + places[i].at), numbers[i]);
+    }
+}
+
+void build_pool(struct building *b, size_t i)
+{
+    const struct state_pool *record = &b->d->pools[i];
+    char *database = text_of(record->database);
+    char *user = text_of(record->user);
+    struct pool_shared *shared = directory_find(database, user);
+    uint8_t fingerprint[POOL_FINGERPRINT];
+
+    free(database);
+    free(user);
+    b->shareds[i] = shared;
+    if (shared == NULL)
+        return;
+    build_counters(b->w, shared, record->counters);
+    if (atomic_load(&shared->ddl_epoch) < record->schema_epoch)
+        atomic_store(&shared->ddl_epoch, (uint32_t)record->schema_epoch);
+    struct actor *a = actor_find(atomic_load(&shared->pool));
+    if (a == NULL)
+        return;
+    struct pool *p = b->pools[i] = pool_of(a);
+    INVARIANT(p->effective != NULL); /* its first message has configured it */
+    pool_fingerprint(p->effective, fingerprint);
+    b->opens_the_same[i] = bytes_equal(record->fingerprint,
+                                       (struct bytes){fingerprint, sizeof fingerprint});
+    build_material(shared, record->material);
+    if (p->epoch < record->epoch)
+        p->epoch = (uint32_t)record->epoch;
+    p->paused |= record->paused != 0;
+    p->scaling.creations += record->creations;
+    pool_adopt_begin(b->w, p);
+    if (!p->parameters_known && record->parameters_known != 0 && b->opens_the_same[i]) {
+        packer_free(&p->parameters);
+        packer_init(&p->parameters);
+        pack_raw(&p->parameters, record->parameters.at, record->parameters.len);
+        p->parameters_known = true;
+    }
+}
+
+static void place_one(struct building *b, uint64_t number)
+{
+    const struct state_backend *record = &b->d->backends[number - 1];
+    struct backend *to = b->backends[number - 1];
+
+    if (to != NULL && record->session == 0 && to->state != BACKEND_IDLE)
+        pool_adopt_backend(b->pools[record->pool - 1], to, false);
+}
+
+void place_idle(struct building *b)
+{
+    for (size_t i = 0; i < b->d->pool_count; i++) {
+        struct unpacker u;
+        uint32_t count = list_of(&u, b->d->pools[i].idle);
+
+        for (uint32_t at = 0; at < count; at++)
+            place_one(b, unpack_uint(&u));
+    }
+    for (uint64_t number = 1; number <= b->d->backend_count; number++)
+        place_one(b, number);
+}
+
+void place_waiters(struct building *b)
+{
+    for (size_t i = 0; i < b->d->pool_count; i++) {
+        struct pool *p = b->pools[i];
+        struct unpacker u;
+        uint32_t count = p == NULL ? 0 : list_of(&u, b->d->pools[i].waiters);
+
+        for (uint32_t at = 0; at < count; at++) {
+            uint32_t fields = unpack_array(&u);
+            uint64_t number = unpack_uint(&u);
+            uint64_t since_us = unpack_uint(&u);
+            uint64_t deadline_us = unpack_uint(&u);
+            struct session *s = session_of(actor_find(b->sessions[number - 1]));
+
+            for (uint32_t rest = 3; rest < fields; rest++)
+                unpack_skip(&u);
+            s->ticket = 1;
+            s->asked_us = since_us;
+            s->flags |= SESSION_ASKED;
+            p->mixed_deadlines = true;
+            pool_append_waiter(p, (struct waiter){.session = b->sessions[number - 1],
+                                                  .ticket = s->ticket,
+                                                  .since_us = since_us,
+                                                  .deadline_us = deadline_us + b->late_us});
+            b->built->waiters++;
+        }
+    }
+}

@@ -1,0 +1,180 @@
+/* From records to actors: sessions. */
+#include "actors/upgrade_building.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static void build_names(struct session *s, const struct state_session *record)
+{
+    struct bytes parts[] = {record->user, record->database, record->application_name,
+                            record->address};
+    uint16_t *places[] = {NULL, &s->database_at, &s->application_at, &s->address_at};
+    size_t total = 0;
+
+    for (size_t i = 0; i < COUNT_OF(parts); i++)
+        total += parts[i].len + 1;
+    s->key_more = (uint8_t)(record->secret.len - sizeof s->secret);
+    s->name = calloc(1, total + s->key_more);
+    INVARIANT(s->name != NULL && total < UINT16_MAX);
+    size_t at = 0;
+    for (size_t i = 0; i < COUNT_OF(parts); i++) {
+        if (parts[i].len > 0)
+            memcpy(s->name + at, parts[i].at, parts[i].len);
+        if (places[i] != NULL)
+            *places[i] = (uint16_t)at;
+        at += parts[i].len + 1;
+    }
+    memcpy(s->name + total, record->secret.at + sizeof s->secret, s->key_more);
+}
+
+static void build_session_counters(struct session *to, struct bytes packed)
+{
+#define X(name) &to->name,
+    uint64_t *fields[] = {UPGRADE_SESSION_COUNTERS(X)};
+#undef X
+    uint64_t numbers[COUNT_OF(fields)];
+
+    numbers_of(packed, numbers, COUNT_OF(numbers));
+    for (size_t i = 0; i < COUNT_OF(fields); i++)
+        *fields[i] = numbers[i];
+}
+
+/* One that has not said anything yet begins as if it had just come. */
+static void build_start(struct building *b, struct session *s, const struct state_session *record)
+{
+    s->login = calloc(1, sizeof *s->login);
+    INVARIANT(s->login != NULL);
+    s->login->config = app_config();
+    memcpy(&s->login->peer, record->peer.at, record->peer.len);
+    login_enter(&s->login->entry, actor_id_of(&s->actor), b->w->now_us);
+}
+
+static enum session_phase phase_of(const struct state_session *record)
+{
+    switch ((enum state_phase)record->phase) {
+    case STATE_PHASE_START: return SESSION_START;
+    case STATE_PHASE_WAITING: return SESSION_WAITING;
+    case STATE_PHASE_ACTIVE: return SESSION_BOUND;
+    case STATE_PHASE_ADMIN: return SESSION_ADMIN;
+    case STATE_PHASE_IDLE: break;
+    }
+    return SESSION_IDLE;
+}
+
+static void attach_backend(struct building *b, struct session *s,
+                           const struct state_session *record)
+{
+    struct backend *to = b->backends[record->backend - 1];
+    const struct state_backend *backend = &b->d->backends[record->backend - 1];
+
+    s->backend = to;
+    pool_adopt_backend(pool_of(actor_find(to->pool)), to, true);
+    atomic_store_explicit(&to->conn.owner, &s->actor, memory_order_release);
+    app_count_lease(b->w, 1);
+    put_arrived(&s->actor, &to->conn, backend->input);
+    b->built->in_transaction++;
+}
+
+/* Its name is gone from the configuration: it is told so at its next word. One that holds a server
+ * connection has lost it. */
+static void without_pool(struct building *b, struct session *s)
+{
+    static const char words[] = "No pool configured for database: %s, user: %s";
+    char text[256];
+    struct writer out;
+
+    snprintf(text, sizeof text, words, session_database(s), session_user(s));
+    writer_init(&out);
+    write_error(&out, "FATAL", "3D000", text);
+    conn_put_copy(b->w, &s->conn, out.at, out.len);
+    writer_free(&out);
+    s->phase = SESSION_CLOSED;
+    s->client = CLIENT_TOLD;
+    actor_alarm(b->w, actor_id_of(&s->actor), b->w->now_us + 1000000, ++s->alarm);
+    b->built->without_pool++;
+}
+
+/* What it has said and prepared, and is to be told. */
+static void build_content(struct building *b, struct session *s, const struct state_session *record)
+{
+    s->wanted = build_parameters(record->wanted);
+    build_names(s, record);
+    build_session_counters(s, record->counters);
+    build_statement_names(b, s, record->statements);
+    if (statement_of(b, record->unnamed) != NULL)
+        s->unnamed = statement_ref(statement_of(b, record->unnamed));
+    if (record->anonymous.len > 0) {
+        s->anonymous = statement_set_new(UINT32_MAX);
+        build_set(b, s->anonymous, record->anonymous, false);
+    }
+    if (record->input.len > 0) {
+        s->in = buffer_of(record->input);
+        s->in_end = (uint32_t)record->input.len;
+        s->in_scanned = (uint32_t)record->scanned;
+    }
+    conn_open(&s->conn, b->fds[record->fd - 1], &s->actor);
+    conn_put_copy(b->w, &s->conn, record->output.at, record->output.len);
+}
+
+static void build_flags(struct session *to, const struct state_session *record)
+{
+    uint32_t flags = SESSION_COUNTED;
+
+#define X(here, there) flags |= record->flags & (there) ? (here) : 0;
+    UPGRADE_SESSION_FLAGS(X)
+#undef X
+    if (record->transport == 1)
+        flags |= SESSION_LOCAL;
+    if (record->phase != STATE_PHASE_START)
+        flags |= SESSION_LOGGED_IN;
+    to->flags = (uint16_t)flags;
+    UPGRADE_SESSION_BITS(UPGRADE_ACTOR_BIT)
+    to->cancel_wanted = record->cancel_wanted != 0;
+}
+
+/* Its first message, as of every actor: what waits in its connections comes behind. */
+static void post_start(struct session *s)
+{
+    struct message *begin = message_new(MESSAGE_START);
+
+    begin->target = actor_id_of(&s->actor);
+    INVARIANT(mailbox_push(&s->actor.box, begin) == PUSHED);
+}
+
+/* To its pool and server connection, if they are still there. */
+static void join_pool(struct building *b, struct session *s, const struct state_session *record)
+{
+    struct pool *p = record->pool == 0 ? NULL : b->pools[record->pool - 1];
+    bool lost = record->backend != 0 && b->backends[record->backend - 1] == NULL;
+
+    if (p != NULL)
+        s->shared = p->shared;
+    if ((record->pool != 0 && p == NULL) || lost)
+        without_pool(b, s);
+    else if (record->backend != 0)
+        attach_backend(b, s, record);
+}
+
+void build_session(struct building *b, size_t i)
+{
+    const struct state_session *record = &b->d->sessions[i];
+    uint16_t home = (uint16_t)(i % runtime_workers());
+    struct session *to = session_of(actor_new(&session_type, home));
+
+    b->sessions[i] = actor_id_of(&to->actor);
+    UPGRADE_SESSION_NUMBERS(UPGRADE_ACTOR_NUMBER)
+    build_flags(to, record);
+    memcpy(&to->secret, record->secret.at, sizeof to->secret);
+    to->phase = (uint8_t)phase_of(record);
+    to->query_us = record->query_us + b->late_us;
+    build_content(b, to, record);
+    atomic_fetch_add(&app.clients, 1);
+    post_start(to);
+    if (to->phase == SESSION_START)
+        build_start(b, to, record);
+    else
+        cancel_register((uint32_t)to->number, b->sessions[i]);
+    join_pool(b, to, record);
+    worker_schedule(runtime_worker(home), &to->actor);
+    b->built->sessions++;
+}
