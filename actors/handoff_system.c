@@ -55,8 +55,14 @@ void handoff_pause(unsigned us)
     usleep(us);
 }
 
+/* Of the link that the process was started with. It is told also after that process has died and
+ * another has become our parent. */
+static pid_t link_maker;
+
 int handoff_link_inherited(void)
 {
+    struct ucred maker;
+    socklen_t len = sizeof maker;
     const char *text = getenv(HANDOFF_ENVIRONMENT);
     char *end;
 
@@ -65,6 +71,8 @@ int handoff_link_inherited(void)
     long fd = strtol(text, &end, 10);
     if (*text == '\0' || *end != '\0' || fd <= 2 || fcntl((int)fd, F_SETFD, FD_CLOEXEC) != 0)
         fd = -1;
+    if (fd >= 0 && getsockopt((int)fd, SOL_SOCKET, SO_PEERCRED, &maker, &len) == 0)
+        link_maker = maker.pid;
     unsetenv(HANDOFF_ENVIRONMENT);
     return (int)fd;
 }
@@ -93,7 +101,7 @@ pid_t process_self(void)
 
 pid_t process_parent(void)
 {
-    return getppid();
+    return link_maker > 0 ? link_maker : getppid();
 }
 
 int process_watch(pid_t pid)

@@ -29,6 +29,7 @@ int handoff_wait(int fd, short events, int timeout_ms);
 
 /* --- the other process --- */
 pid_t process_self(void);
+/* Who started this process with a link, dead or alive. */
 pid_t process_parent(void);
 /* A descriptor by which its end is seen; -1 with errno. */
 int process_watch(pid_t pid);

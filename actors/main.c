@@ -33,6 +33,7 @@ struct process {
     struct listener *local;
     int local_fd; /* that a predecessor has handed over; -1: none */
     bool successor;
+    bool orphan; /* whose predecessor died before it could say anything */
 };
 static struct process process;
 
@@ -285,8 +286,13 @@ static void greet_predecessor(struct process *p)
     struct failure why = {0};
 
     p->local_fd = -1;
-    if (p->successor && successor_greet(&p->local_fd, &why) != 0)
-        give_up(p, STATUS_INTERNAL, why.text);
+    if (!p->successor)
+        return;
+    switch (successor_greet(&p->local_fd, &why)) {
+    case GREETED: break;
+    case GREETED_NOBODY: p->orphan = true; break;
+    case GREETING_FAILED: give_up(p, STATUS_INTERNAL, why.text);
+    }
 }
 
 static void start_successor(struct process *p)
@@ -294,6 +300,11 @@ static void start_successor(struct process *p)
     struct failure why = {0};
 
     inherited_report_ready();
+    if (p->orphan) {
+        log_warn("upgrade: the old process has died, this one serves");
+        take_over();
+        return;
+    }
     if (successor_start(take_over, &why) != 0)
         give_up(p, STATUS_INTERNAL, why.text);
 }

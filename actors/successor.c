@@ -65,6 +65,7 @@ static void note_beginning(struct upgrade_status *status, void *context)
     snprintf(status->phase, sizeof status->phase, "waiting");
 }
 
+/* -1: it does not answer as it should; or has gone, which the caller has to find out. */
 static int expect(struct handoff_packet *packet, enum handoff_kind kind, struct failure *why)
 {
     switch (handoff_receive(link_fd, packet, GREET_MS, why)) {
@@ -80,17 +81,14 @@ static int expect(struct handoff_packet *packet, enum handoff_kind kind, struct 
                 (int)kind);
 }
 
-int successor_greet(int *local_fd, struct failure *why)
+static int exchange(int *local_fd, struct failure *why)
 {
     struct rlimit limit = {0};
     struct handoff_packet packet;
 
-    *local_fd = -1;
     getrlimit(RLIMIT_NOFILE, &limit);
+    upgrade_test_point("s-hello", process_parent());
     uint64_t hello[] = {HANDOFF_PROTOCOL, STATE_MAJOR, (uint64_t)process_self(), limit.rlim_cur};
-    watch_fd = process_watch(process_parent());
-    if (watch_fd < 0)
-        return fail(why, "cannot watch the old process: %s", strerror(errno));
     if (handoff_send(link_fd, HANDOFF_HELLO, hello, COUNT_OF(hello), bytes_of(DOORMAN_VERSION),
                      NULL, 0, why) != 0 ||
         expect(&packet, HANDOFF_HELLO_ACK, why) != 0)
@@ -101,6 +99,7 @@ int successor_greet(int *local_fd, struct failure *why)
     upgrade_status_change(note_beginning, &packet);
     if (expect(&packet, HANDOFF_LISTENERS, why) != 0)
         return -1;
+    upgrade_test_point("s-greeted", process_parent());
     for (unsigned i = 0; i < packet.fd_count; i++) {
         /* The TCP one was inherited. */
         if (i < HANDOFF_NUMBERS - 1 && packet.n[1 + i] == 1 && *local_fd < 0)
@@ -108,9 +107,39 @@ int successor_greet(int *local_fd, struct failure *why)
         else
             io_close(packet.fds[i]);
     }
+    return 0;
+}
+
+static void forget_link(void)
+{
+    io_close(atomic_exchange(&link_fd, -1));
+    if (watch_fd >= 0)
+        io_close(watch_fd);
+    watch_fd = -1;
+}
+
+enum greeting successor_greet(int *local_fd, struct failure *why)
+{
+    *local_fd = -1;
+    watch_fd = process_watch(process_parent());
+    bool gone = watch_fd < 0 && errno == ESRCH;
+    if (watch_fd < 0 && !gone) {
+        fail(why, "cannot watch the old process: %s", strerror(errno));
+        return GREETING_FAILED;
+    }
+    if (!gone && exchange(local_fd, why) != 0) {
+        /* One that is about to end us closes its side as well, right after that. */
+        if (!process_ended(watch_fd, 1000))
+            return GREETING_FAILED;
+        gone = true;
+    }
+    if (gone) {
+        forget_link();
+        return GREETED_NOBODY;
+    }
     atomic_store(&app.handing_over, true);
     atomic_store(&busy, true);
-    return 0;
+    return GREETED;
 }
 
 /* --- arrivals --- */
@@ -132,6 +161,10 @@ static int on_begin(struct arrival *a, struct handoff_packet *packet, struct fai
     int result = -1;
 
     arrival_free(a, true);
+    if (upgrade_test_point("s-begin", process_parent())) {
+        fail(why, "refused at the beginning, as asked");
+        goto close_fds;
+    }
     if (packet->fd_count != 2) {
         fail(why, "a round came without its descriptors");
         goto close_fds;
@@ -162,6 +195,10 @@ static int on_fds(struct arrival *a, struct handoff_packet *packet, struct failu
         handoff_close_fds(packet);
         return fail(why, "descriptors came in disorder");
     }
+    if (upgrade_test_point("s-fds", process_parent())) {
+        handoff_close_fds(packet);
+        return fail(why, "refused with the descriptors, as asked");
+    }
     if (a->fd_count + packet->fd_count > a->fd_size) {
         a->fd_size = MAX(a->fd_size * 2, a->fd_count + 4096);
         a->fds = realloc(a->fds, a->fd_size * sizeof *a->fds);
@@ -177,7 +214,8 @@ static int on_end(struct arrival *a, const struct handoff_packet *packet, struct
 {
     if (a->page == NULL || packet->n[0] != a->fd_count)
         return fail(why, "descriptors are missing");
-    upgrade_test_point("s-end", process_parent());
+    if (upgrade_test_point("s-end", process_parent()))
+        return fail(why, "refused at the end, as asked");
     if (state_read(&a->state, a->document, a->document_len, why) != 0)
         return -1;
     if (a->state.header.fds != a->fd_count)
@@ -188,6 +226,8 @@ static int on_end(struct arrival *a, const struct handoff_packet *packet, struct
     uint64_t counts[] = {a->state.session_count, a->state.backend_count};
     if (!commit_go(a->page, COMMIT_OPEN, COMMIT_PREPARED))
         return fail(why, "the old process has given up");
+    if (upgrade_test_point("s-prepared", process_parent()))
+        return fail(why, "refused when prepared, as asked");
     return handoff_send(link_fd, HANDOFF_PREPARED, counts, 2, (struct bytes){0}, NULL, 0, why);
 }
 
@@ -233,12 +273,14 @@ static int adopt(struct arrival *a, struct failure *why)
 {
     struct adoption adoption = {.arrival = a};
 
+    upgrade_test_point("s-commit", process_parent());
     if (!freeze_begin(STOP_US))
         return fail(why, "the workers did not come to rest in time");
     if (!commit_go(a->page, COMMIT_COMMITTED, COMMIT_ADOPTED)) {
         freeze_end();
         return fail(why, "the old process has taken the sessions back");
     }
+    upgrade_test_point("s-adopted", process_parent());
     freeze_on(0, freeze_settle, NULL);
     freeze_on(0, adopt_here, &adoption);
     freeze_end();
@@ -355,8 +397,7 @@ static void *run(void *argument)
     }
     arrival_free(&arrival, true);
     free(packet);
-    io_close(atomic_exchange(&link_fd, -1));
-    io_close(watch_fd);
+    forget_link();
     atomic_store(&busy, false);
     return NULL;
 }

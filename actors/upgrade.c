@@ -82,7 +82,7 @@ static void tell_manager(const char *state)
         log_warn("sd_notify failed: %s", why.text);
 }
 
-/* Nothing has happened but that time has passed. */
+/* Nothing has happened but that time has passed; unless they were lost. */
 static void take_back(struct upgrade *u, const char *result, const char *reason)
 {
     char text[640];
@@ -94,7 +94,10 @@ static void take_back(struct upgrade *u, const char *result, const char *reason)
     upgrade_reserve();
     snprintf(text, sizeof text, "READY=1\nSTATUS=upgrade failed: %s", reason);
     tell_manager(text);
-    log_error("upgrade failed, nothing has changed: %s", reason);
+    log_error("upgrade failed, %s: %s",
+              strcmp(result, "lost") == 0 ? "and the clients that had moved are lost"
+                                          : "nothing has changed",
+              reason);
 }
 
 /* --- beginning --- */
@@ -196,8 +199,13 @@ static int prepare(struct upgrade *u, struct failure *why)
     atomic_store(&child_pid, u->child.pid);
     upgrade_status_change(note_child, u);
     upgrade_phase("starting");
-    if (greet(u, why) != 0 || await_ready(u, why) != 0)
+    upgrade_test_point("spawned", u->child.pid);
+    if (greet(u, why) != 0)
         return -1;
+    upgrade_test_point("greeted", u->child.pid);
+    if (await_ready(u, why) != 0)
+        return -1;
+    upgrade_test_point("ready", u->child.pid);
     log_info("New process signaled readiness");
     return 0;
 }
@@ -360,7 +368,9 @@ static void *run(void *argument)
         u.deadline_us = clock_us() + config->general.shutdown_timeout * 1000;
         config_unref(config);
         hand_over_service(&u);
+        upgrade_test_point("moved", u.child.pid);
         move_the_rest(&u);
+        upgrade_test_point("bye", u.child.pid);
         end(&u);
         return NULL;
     }

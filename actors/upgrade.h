@@ -88,9 +88,14 @@ enum round_result upgrade_round(const struct upgrade_child *child, uint64_t gene
 /* Are we one? Reads the environment, once, before descriptors are cleaned up; then the link. */
 bool successor_wanted(void);
 int successor_link(void);
-/* Says hello and takes the listeners. Blocking, before there are workers. 0, or -1. *local_fd: the
- * Unix socket's, or -1. */
-MUST_CHECK int successor_greet(int *local_fd, struct failure *why);
+/* Says hello and takes the listeners. Blocking, before there are workers. *local_fd: the Unix
+ * socket's, or -1. */
+enum greeting {
+    GREETED,
+    GREETED_NOBODY, /* the predecessor has died: what was inherited is all there is to take over */
+    GREETING_FAILED,
+};
+MUST_CHECK enum greeting successor_greet(int *local_fd, struct failure *why);
 /* The rest, on a thread: to be called when all is ready but for clients. took_over() runs on it
  * once, when sessions are this process's, or their old process has died. */
 MUST_CHECK int successor_start(void (*took_over)(void), struct failure *why);

@@ -1,6 +1,8 @@
 #include "actors/upgrade_internal.h"
 
+#include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,20 +29,44 @@ static void await_effect(pid_t child, int signal)
     waitid(P_PID, (id_t)child, &seen, what | WEXITED | WNOWAIT);
 }
 
-void upgrade_test_point(const char *point, pid_t other)
+/* The variable's value, or with '@' in front what is in that file now. */
+static const char *fault_wanted(char *space, size_t size)
 {
-    const char *fault = getenv("PG_DOORMAN_UPGRADE_FAULT");
+    const char *text = getenv("PG_DOORMAN_UPGRADE_FAULT");
+
+    if (text == NULL || text[0] != '@')
+        return text;
+    FILE *file = fopen(text + 1, "re");
+    if (file == NULL)
+        return NULL;
+    const char *line = fgets(space, (int)size, file);
+    fclose(file);
+    if (line != NULL)
+        space[strcspn(space, "\n")] = '\0';
+    return line;
+}
+
+bool upgrade_test_point(const char *point, pid_t other)
+{
+    char space[64];
+    const char *fault = fault_wanted(space, sizeof space);
     size_t len = strlen(point);
 
     if (fault == NULL || strncmp(fault, point, len) != 0 || fault[len] != ':')
-        return;
+        return false;
+    const char *action = fault + len + 1;
     for (size_t i = 0; i < COUNT_OF(actions); i++) {
         pid_t victim = actions[i].other ? other : getpid();
 
-        if (strcmp(fault + len + 1, actions[i].name) != 0 || victim <= 1)
+        if (strcmp(action, actions[i].name) != 0 || victim <= 1)
             continue;
+        if (!actions[i].other) {
+            /* To this thread, which so does nothing more before all stand still. */
+            pthread_kill(pthread_self(), actions[i].signal);
+            continue;
+        }
         kill(victim, actions[i].signal);
-        if (actions[i].other)
-            await_effect(victim, actions[i].signal);
+        await_effect(victim, actions[i].signal);
     }
+    return strcmp(action, "refuse") == 0;
 }

@@ -19,8 +19,8 @@ void upgrade_reserve_use(void);
 void upgrade_cancel(const struct handoff_packet *packet);
 
 /* For tests of what happens when a process dies or stands still at this very moment, as the
- * environment variable PG_DOORMAN_UPGRADE_FAULT says: "point:action". `other`: 0 if there is none.
- */
-void upgrade_test_point(const char *point, pid_t other);
+ * environment variable PG_DOORMAN_UPGRADE_FAULT says: "point:action", or "@path" of a file with
+ * that. `other`: 0 if there is none. True: this step is to fail, where it can. */
+bool upgrade_test_point(const char *point, pid_t other);
 
 #endif

@@ -15,6 +15,7 @@ enum {
     STOP_US = 250000,
     STOP_ATTEMPTS = 8,
     ADOPT_MS = 2000,
+    GUARD_MS = 500,
     FDS_WINDOW = 2,    /* packets with descriptors that the successor has not confirmed */
     SPARE_FDS = 64,    /* of the successor's, besides what it is given */
     HOLD_ATTEMPTS = 5, /* to take a send back */
@@ -219,15 +220,48 @@ static int ship(struct round *r, uint64_t generation, uint64_t round, struct fai
 
 /* --- deciding --- */
 
+/* A packet, if one comes within a millisecond. True: the word that it serves. */
+static bool says_committed(struct round *r)
+{
+    struct handoff_packet packet;
+    struct failure ignored;
+
+    if (handoff_receive(r->child->link, &packet, 1, &ignored) != HANDOFF_GOT) {
+        handoff_pause(200);
+        return false;
+    }
+    handoff_close_fds(&packet);
+    if (packet.kind == HANDOFF_CANCEL)
+        upgrade_cancel(&packet);
+    return packet.kind == HANDOFF_COMMITTED;
+}
+
+/* The sessions are the successor's for good; that it serves it says in a moment. Should it die
+ * instead, this process still has the listeners, and they are not given up. */
+static enum round_result await_service(struct round *r, bool serves, struct failure *why)
+{
+    uint64_t until_us = clock_us() + (uint64_t)GUARD_MS * 1000;
+
+    while (!serves && clock_us() < until_us) {
+        serves = says_committed(r);
+        if (!serves && process_ended(r->child->watch, 0)) {
+            fail(why, "the new process has died when it had just taken over");
+            return ROUND_LOST;
+        }
+    }
+    return ROUND_MOVED;
+}
+
 /* The word says COMMITTED. It is the successor's, unless that dies before it begins. */
 static enum round_result await_adoption(struct round *r, struct failure *why)
 {
     uint64_t until_us = clock_us() + (uint64_t)ADOPT_MS * 1000;
     bool killed = false;
+    bool serves = false;
 
     for (;;) {
         if (atomic_load(&r->page->word) == COMMIT_ADOPTED)
-            return ROUND_MOVED;
+            return await_service(r, serves, why);
         if (process_ended(r->child->watch, 0)) {
             if (commit_go(r->page, COMMIT_COMMITTED, COMMIT_RECLAIMED)) {
                 fail(why, "the new process has died before it went on with the sessions");
@@ -241,15 +275,7 @@ static enum round_result await_adoption(struct round *r, struct failure *why)
             process_kill(r->child->pid);
             killed = true;
         }
-        struct handoff_packet packet;
-        struct failure ignored;
-        if (handoff_receive(r->child->link, &packet, 1, &ignored) == HANDOFF_GOT) {
-            handoff_close_fds(&packet);
-            if (packet.kind == HANDOFF_CANCEL)
-                upgrade_cancel(&packet);
-        } else {
-            handoff_pause(200);
-        }
+        serves |= says_committed(r);
     }
 }
 
@@ -266,6 +292,7 @@ static enum round_result decide(struct round *r, struct failure *why)
         log_debug("upgrade: %s", ignored.text);
     upgrade_test_point("committed", r->child->pid);
     enum round_result result = await_adoption(r, why);
+    upgrade_test_point("adopted", r->child->pid);
     lap(r, LAP_ADOPTED);
     return result;
 }

@@ -48,8 +48,11 @@ class Scene:
 
     def fails(self, words):
         """It does, with these words in the log, and nothing has changed."""
-        first = self.upgrading.pid
         self.upgrading.request()
+        self.failed(words)
+
+    def failed(self, words):
+        first = self.upgrading.pid
         self.wait_for(words, 30)
         self.wait_for("nothing has changed", 10)
         assert alive(first) and self.doorman.running()
@@ -63,6 +66,12 @@ class Scene:
     def succeeds(self):
         self.upgrading.follow()
         self.all_is_well()
+
+
+def stands(pid):
+    """It has been told to, and does."""
+    with open("/proc/%d/stat" % pid) as file:
+        return file.read().rsplit(")", 1)[1].split()[0] == "T"
 
 
 @pytest.fixture
@@ -152,14 +161,74 @@ def test_b18_no_room_for_descriptors(scene):
     now.all_is_well()
 
 
-@pytest.mark.parametrize("point", ["freeze", "begin", "fds", "prepared"])
+# The steps on either side, in their order. The old process: spawned, greeted, ready, freeze, begin,
+# fds, prepared, committed, adopted, moved, bye. The new one: s-hello, s-greeted, s-ready, s-begin,
+# s-fds, s-end, s-prepared, s-commit, s-adopted.
+
+@pytest.mark.parametrize("point", ["spawned", "greeted", "ready", "freeze", "begin", "fds",
+                                   "prepared"])
 def test_b02_successor_dies_before_the_commit(scene, point):
     scene(point + ":kill-other").fails("nothing has changed")
 
 
-@pytest.mark.parametrize("point", ["fds", "begin"])
-def test_b02_successor_stands_still_before_the_commit(scene, point):
-    scene(point + ":stop-other").fails("did not answer in time")
+@pytest.mark.parametrize("point", ["s-hello", "s-greeted", "s-ready", "s-begin", "s-fds", "s-end"])
+def test_b02_successor_dies_at_a_step_of_its_own(scene, point):
+    scene(point + ":die").fails("nothing has changed")
+
+
+@pytest.mark.parametrize("point", ["s-begin", "s-fds", "s-end", "s-prepared"])
+def test_b02_successor_refuses(scene, point):
+    scene(point + ":refuse").fails("as asked")
+
+
+def test_b02_successor_dies_when_it_is_prepared(scene):
+    """Before or after the old process has decided: it has touched nothing."""
+    scene("s-prepared:die").fails("nothing has changed")
+
+
+def test_b02_successor_dies_before_it_goes_on(scene):
+    now = scene("s-commit:die")
+    now.fails("nothing has changed")
+    assert now.upgrading.status()["result"] == "reclaimed"
+
+
+def test_b02_successor_dies_as_it_begins_to_serve(scene):
+    """What it had taken over ends with it; the old process serves who comes."""
+    now = scene("s-adopted:die")
+    now.upgrading.request()
+    now.wait_for("the clients that had moved are lost", 20)
+    for client in (now.idle, now.holder, now.waiter):
+        client.wait_closed()
+    assert now.upgrading.status()["result"] == "lost"
+    with now.doorman.client() as new:
+        assert new.value("SELECT 1") == "1"
+
+
+def test_b02_successor_stands_still_before_the_commit(scene):
+    """At each step of the freeze, and no longer than that may last."""
+    scenes = [scene(point + ":" + action) for point, action in (
+        ("fds", "stop-other"), ("begin", "stop-other"), ("s-begin", "stand"), ("s-fds", "stand"),
+        ("s-end", "stand"))]
+    for now in scenes:
+        now.upgrading.request()
+    for now in scenes:
+        now.failed("did not answer in time")
+
+
+@pytest.mark.parametrize("point", ["spawned", "greeted", "ready", "freeze", "begin", "fds",
+                                   "prepared", "committed", "adopted", "moved", "bye"])
+def test_b02_old_process_stands_still_for_a_while(scene, point):
+    """Nobody can tell that it will go on; so nobody takes anything, and nothing is lost."""
+    now = scene(point + ":stand")
+    first = now.upgrading.pid
+    now.upgrading.request()
+    wait_until(lambda: stands(first), 20, "the old process to stand still")
+    os.kill(first, signal.SIGCONT)
+    wait_until(lambda: not alive(first) or "nothing has changed" in now.doorman.log(), 20,
+               "the upgrade to end")
+    if not alive(first):
+        now.upgrading.follow()
+    now.all_is_well()
 
 
 def test_b02_successor_dies_right_after_the_commit(scene):
@@ -183,7 +252,7 @@ def test_b02_successor_stands_still_after_the_commit(scene):
         now.all_is_well()
 
 
-@pytest.mark.parametrize("point", ["prepared", "committed"])
+@pytest.mark.parametrize("point", ["prepared", "committed", "adopted", "moved", "bye"])
 def test_b02_old_process_dies_when_all_is_there(scene, point):
     """The successor has everything, and goes on with it."""
     now = scene(point + ":die")
@@ -193,7 +262,7 @@ def test_b02_old_process_dies_when_all_is_there(scene, point):
     assert now.upgrading.status()["result"] == "adopted"
 
 
-@pytest.mark.parametrize("point", ["freeze", "begin", "fds"])
+@pytest.mark.parametrize("point", ["spawned", "greeted", "ready", "freeze", "begin", "fds"])
 def test_b02_old_process_dies_before_all_is_there(scene, point):
     """Its clients go with it; the successor serves new ones."""
     now = scene(point + ":die")
