@@ -9,7 +9,7 @@ import pytest
 
 import wire
 from pooler import BINARY
-from upgrading import Upgrading, alive
+from upgrading import Upgrading, alive, stands
 from waiting import wait_until
 from wire import query
 
@@ -66,12 +66,6 @@ class Scene:
     def succeeds(self):
         self.upgrading.follow()
         self.all_is_well()
-
-
-def stands(pid):
-    """It has been told to, and does."""
-    with open("/proc/%d/stat" % pid) as file:
-        return file.read().rsplit(")", 1)[1].split()[0] == "T"
 
 
 @pytest.fixture

@@ -21,6 +21,15 @@ def alive(pid):
         return False
 
 
+def stands(pid):
+    """It has been stopped by a signal."""
+    try:
+        with open("/proc/%d/stat" % pid) as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "T"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def collect(pid):
     """Takes note of a child that has ended."""
     try:
@@ -82,6 +91,13 @@ class Upgrading:
     def successor(self):
         running = [pid for pid in generations(self.doorman.config_path) if pid not in self.pids]
         return running[-1] if running else None
+
+    def standing(self):
+        """One of the processes that stands still, as a test has told it to."""
+        for pid in generations(self.doorman.config_path):
+            if stands(pid):
+                return pid
+        return None
 
     def status(self):
         """SHOW UPGRADE, as a dictionary."""
