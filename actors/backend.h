@@ -79,6 +79,7 @@ struct backend {
     char status;         /* of the last ReadyForQuery */
     bool needs_sync;     /* extended messages were sent since the last ReadyForQuery */
     bool copy_in;
+    bool may_copy; /* what is executed may be a COPY: one was parsed or bound */
     bool broken;
     uint16_t dirt;                 /* enum backend_dirt */
     uint16_t undone;               /* of it, what is gone if the transaction ends well */

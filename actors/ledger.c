@@ -41,6 +41,15 @@ void ledger_doubt(struct ledger *l, bool hold)
     l->holds++;
 }
 
+void ledger_sure(struct ledger *l)
+{
+    struct ledger_entry *head = ledger_head(l);
+
+    l->unsure -= (head->owns & OWNS_UNSURE) != 0;
+    l->holds -= (head->owns & OWNS_HOLD) != 0;
+    head->owns &= (uint8_t) ~(OWNS_UNSURE | OWNS_HOLD);
+}
+
 uint32_t ledger_syncs(const struct ledger *l)
 {
     uint32_t count = 0;

@@ -22,7 +22,6 @@ enum ledger_kind {
     ASK_EXECUTE = 'E',
     ASK_CLOSE = 'C',
     ASK_SYNC = 'S',
-    ASK_COPY_END = 'c', /* sent before the server said that it copies; has no reply */
 };
 
 enum ledger_for {
@@ -44,6 +43,7 @@ enum {
 enum {
     ENTRY_FIRST = 1,     /* nothing that the client sees came before it in its batch */
     ENTRY_DESCRIBED = 2, /* of its two answers the first has gone to the client */
+    ENTRY_COPIES = 8,    /* may be a COPY; with OWNS_HOLD: it is not known how far it has come */
 };
 
 struct ledger_entry {
@@ -78,6 +78,8 @@ void ledger_own(struct ledger *l, struct statement *statement);
 /* Until the last entry is answered nobody knows what the backend holds; hold: nothing may even be
  * sent behind it. */
 void ledger_doubt(struct ledger *l, bool hold);
+/* The entry at the head holds up nothing any more. */
+void ledger_sure(struct ledger *l);
 /* How many requests in it are answered with ReadyForQuery. */
 uint32_t ledger_syncs(const struct ledger *l);
 /* The backend's set is about to drop statements: those that entries borrow are referenced. */
@@ -104,12 +106,6 @@ static inline void ledger_pop(struct ledger *l)
     if (UNLIKELY(head->owns))
         ledger_release_head(l);
     l->head++;
-}
-/* What was just popped, and held nothing: so there is room. */
-static inline void ledger_push_front(struct ledger *l, struct ledger_entry entry)
-{
-    INVARIANT(l->size > 0 && l->tail - l->head < l->size);
-    l->ring[--l->head & (l->size - 1)] = entry;
 }
 static inline bool ends_ready(const struct ledger_entry *entry)
 {

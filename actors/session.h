@@ -103,7 +103,11 @@ struct session {
     bool replayed : 1;        /* the batch was put back once (session_heal.c) */
     bool skip_parameters : 1; /* it has had the next ParameterDescription already */
     bool skip_to_sync : 1;    /* phase IDLE: the rest of a batch that was cancelled is dropped */
-    bool copy_synced : 1;     /* Sync during a COPY: if that fails, it may be answered or not */
+    bool copy_synced : 1;     /* a Sync during this COPY (session_copy.c, as those that follow) */
+    bool copy_asked : 1;      /* has it failed, and which Syncs are answered? */
+    bool copy_due : 1;        /* that is to be asked behind the message that is passing */
+    bool copy_held : 1;       /* a ReadyForQuery is kept back, the client's or not */
+    bool copy_skips : 1;      /* if it is not, the client is to send a Sync before all else */
     uint8_t key_more;         /* bytes of the cancel key behind the names, after `secret` */
     uint16_t flags;
     uint32_t secret; /* the first bytes of the cancel key */
@@ -278,6 +282,28 @@ void session_hide(struct session *s, struct bytes name, struct ledger *l);
 void session_settle_name(struct session *s, const struct ledger_entry *entry, bool gone);
 void session_trim_statements(struct worker *w, struct session *s); /* on TRIM_ALARM */
 void session_statements_free(struct session *s);
+/* session_copy.c */
+/* The last entry of the ledger may be a COPY. */
+void session_copy_expected(struct ledger *l);
+/* While it is not known whether it is one, or whether it has failed: may the message at the head of
+ * the input go out? */
+bool session_copy_takes(const struct session *s);
+/* CopyInResponse has come; the end of the data is sent; CommandComplete has come. */
+void session_copy_begins(struct worker *w, struct session *s);
+void session_copy_ends(struct session *s);
+void session_copy_done(struct session *s);
+/* The message at the head of the input is none that a COPY takes: unless that has failed, it is its
+ * end. */
+void session_copy_ask(struct worker *w, struct session *s);
+/* An error, not a fatal one, with the COPY at the head of the ledger. */
+void session_copy_failed(struct worker *w, struct session *s);
+/* A message of the client has gone out to its end. */
+void session_copy_passed(struct worker *w, struct session *s);
+/* The error of what the pooler asked, as it would be of the client's message; `len` bytes. */
+void session_copy_translate(const struct session *s, uint8_t *error, uint32_t len);
+/* A ReadyForQuery, or the EmptyQueryResponse, to what was asked. False: it is the client's. */
+bool session_copy_ready(struct worker *w, struct session *s);
+bool session_copy_known(struct session *s);
 /* session_heal.c */
 /* The client will see the answer to this request, the last one of the ledger. */
 void session_visible(struct session *s, struct ledger_entry *entry);

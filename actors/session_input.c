@@ -204,6 +204,8 @@ static void forward_extended(struct worker *w, struct session *s, const struct f
         /* It takes the statements with it that the next messages may count on. */
         if ((b->traits & TEXT_CLEARS) && (s->flags & SESSION_REMAP))
             ledger_doubt(&b->ledger, true);
+        if (UNLIKELY(b->may_copy))
+            session_copy_expected(&b->ledger);
         break;
     }
     session_visible(s, ledger_last(&b->ledger));
@@ -212,23 +214,13 @@ static void forward_extended(struct worker *w, struct session *s, const struct f
 
 static void forward_copy(struct worker *w, struct session *s, const struct frame *f)
 {
-    struct backend *b = s->backend;
-
     /* Outside of COPY the server ignores these; here they need not travel. */
-    if ((s->flags & SESSION_COPY_IN) == 0 && ledger_empty(&b->ledger)) {
+    if ((s->flags & SESSION_COPY_IN) == 0) {
         session_discard(w, s, f);
         return;
     }
-    /* If what is sent already fails, the server drops this: it could not be begun again. */
-    if ((s->flags & SESSION_COPY_IN) == 0)
-        session_replay_done(w, b);
-    if (f->type != 'd') {
-        /* What is sent already may turn out to be a COPY, which then ends here. */
-        if ((s->flags & SESSION_COPY_IN) == 0)
-            ledger_push(&b->ledger, ASK_COPY_END, FROM_POOLER);
-        s->flags &= (uint16_t)~SESSION_COPY_IN;
-        b->copy_in = false;
-    }
+    if (f->type != 'd')
+        session_copy_ends(s);
     session_pass(w, s, f, 0);
 }
 
@@ -238,34 +230,14 @@ static void forward_sync(struct worker *w, struct session *s, const struct frame
 
     if ((s->flags & SESSION_COPY_IN) == 0) {
         s->flags &= (uint16_t)~SESSION_SKIP_TO_SYNC;
-        if (s->flags & SESSION_REMAP)
+        /* Who knows whether a COPY would take what is sent ahead of it. */
+        if ((s->flags & SESSION_REMAP) && LIKELY(b->ledger.holds == 0))
             session_before_sync(w, s);
         b->traits = 0;
         ledger_push(&b->ledger, ASK_SYNC, FOR_CLIENT);
     } else {
         s->copy_synced = true;
     }
-    session_pass(w, s, f, 0);
-}
-
-/* In COPY the server ends over these, unless the COPY has failed already and nobody knows yet: then
- * it answers. Either way nobody else may have the backend behind them, nor before the answer. */
-static void forward_in_copy(struct worker *w, struct session *s, const struct frame *f)
-{
-    static const struct {
-        uint8_t type;
-        enum ledger_kind kind;
-    } kinds[] = {{'Q', ASK_QUERY}, {'F', ASK_FUNCTION}, {'P', ASK_PARSE},
-                 {'B', ASK_BIND},  {'E', ASK_EXECUTE},  {'C', ASK_CLOSE}};
-    enum ledger_kind kind = f->have > 0 && f->body[0] == 'S' ? ASK_DESCRIBE_STATEMENT
-                                                             : ASK_DESCRIBE_PORTAL;
-
-    for (size_t i = 0; i < COUNT_OF(kinds); i++)
-        if (kinds[i].type == f->type)
-            kind = kinds[i].kind;
-    s->flags |= SESSION_BAD_BACKEND;
-    s->backend->needs_sync = true;
-    ledger_push(&s->backend->ledger, kind, FOR_CLIENT);
     session_pass(w, s, f, 0);
 }
 
@@ -286,13 +258,10 @@ static void forward_message(struct worker *w, struct session *s, const struct fr
     switch (f->type) {
     case 'Q':
     case 'F':
-        if (copying)
-            break;
         ledger_push(&b->ledger, f->type == 'Q' ? ASK_QUERY : ASK_FUNCTION, FOR_CLIENT);
         session_state_query(w, s, f);
         session_visible(s, ledger_last(&b->ledger));
         b->needs_sync = true; /* until its ReadyForQuery */
-        b->traits |= TEXT_MAY_COPY;
         session_pass(w, s, f, 0);
         return;
     case 'S': forward_sync(w, s, f); return;
@@ -303,12 +272,8 @@ static void forward_message(struct worker *w, struct session *s, const struct fr
     case 'd':
     case 'c':
     case 'f': forward_copy(w, s, f); return;
-    default: break;
+    default: forward_extended(w, s, f);
     }
-    if (copying)
-        forward_in_copy(w, s, f);
-    else
-        forward_extended(w, s, f);
 }
 
 /* One batch, or what there is of it. */
@@ -343,6 +308,11 @@ static void forward_batch(struct worker *w, struct session *s)
             break;
         }
         first = false;
+        if ((s->flags & SESSION_COPY_IN) && type != 'S' && type != 'H' && !is_copy(type)) {
+            session_copy_ask(w, s);
+            s->flags |= SESSION_BATCH;
+            break;
+        }
         forward_message(w, s, &f);
         /* Counted where a ReadyForQuery will come, so that waiting for it ends. */
         s->lease_batches += type == 'S' || type == 'Q' || type == 'F';
@@ -394,9 +364,13 @@ bool session_must_pause(const struct session *s)
 
     if (UNLIKELY(s->sync_alone))
         return true;
-    if (ledger_empty(l) || (s->flags & SESSION_COPY_IN))
+    if (ledger_empty(l))
         return false;
-    if (ledger_count(l) >= LEDGER_HIGH || l->holds > 0 || s->backend->replaying)
+    if (l->holds > 0)
+        return !session_copy_takes(s);
+    if (s->flags & SESSION_COPY_IN)
+        return false;
+    if (ledger_count(l) >= LEDGER_HIGH || s->backend->replaying)
         return true;
     /* Other pauses end by themselves only if the server will answer all of it. */
     if (!ledger_ends_ready(l))
@@ -452,6 +426,8 @@ void session_on_client_input(struct worker *w, struct session *s)
         if (s->body_left > 0) {
             if (!pass_rest(w, s))
                 return;
+            if (UNLIKELY(s->copy_due))
+                session_copy_passed(w, s);
             continue;
         }
         if (s->skip_to_sync) {

@@ -34,6 +34,7 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
                              SESSION_SERVER_PAUSED | SESSION_CLIENT_PAUSED);
     if (s->mode == POOL_MODE_TRANSACTION && b->statements != NULL) {
         s->flags |= SESSION_REMAP;
+        b->may_copy = false;
         statement_set_limit(b->statements,
                             atomic_load_explicit(&s->shared->backend_limit, memory_order_relaxed));
     }
@@ -42,6 +43,7 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
     b->application_name[name_len] = '\0';
     app_count_lease(w, 1);
     s->syncing = s->sync_alone = s->sync_failed = s->copy_synced = false;
+    s->copy_asked = s->copy_due = s->copy_held = s->copy_skips = false;
     if (UNLIKELY(b->applied != s->wanted || b->applied_stale))
         session_sync(w, s);
     if (UNLIKELY(!text_settings_fit(b, s->wanted)))

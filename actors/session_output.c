@@ -26,7 +26,7 @@ static void put_local(struct worker *w, struct session *s, uint8_t kind)
 
     if ((s->flags & SESSION_FATAL_SEEN) != 0) /* that was the last word */
         return;
-    if (kind != ASK_COPY_END && session_client_listens(s))
+    if (session_client_listens(s))
         conn_put_copy(w, &s->conn, kind == ASK_PARSE ? parse_complete : close_complete, 5);
 }
 

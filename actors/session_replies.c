@@ -119,6 +119,20 @@ static bool is_internal(const struct error_fields *fields)
     return fields->sqlstate.len == 5 && memcmp(fields->sqlstate.at, "XX", 2) == 0;
 }
 
+/* To the question whether a COPY goes on, which took the place of the client's message. */
+COLD static enum verdict translate(struct pass *p, uint32_t len)
+{
+    struct rbuf *error = rbuf_take_exact(FRAME_HEADER + len);
+
+    session_put_run(p, p->at);
+    memcpy(error->data, p->at, FRAME_HEADER + len);
+    session_copy_translate(p->s, error->data + FRAME_HEADER, len);
+    if (session_client_listens(p->s))
+        conn_put_copy(p->w, &p->s->conn, error->data, FRAME_HEADER + len);
+    rbuf_unref(p->w, error);
+    return REPLACED;
+}
+
 static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
 {
     struct session *s = p->s;
@@ -150,14 +164,18 @@ static enum verdict on_error(struct pass *p, const uint8_t *body, uint32_t len)
     if (s->mode == POOL_MODE_SESSION && b->effective->prepared_cache_size > 0)
         b->dirt |= SCAN_PREPARE;
     session_state_failed(b, head);
-    if (UNLIKELY(s->copy_synced))
-        s->flags |= SESSION_BAD_BACKEND;
+    if (UNLIKELY(s->copy_asked) && (s->flags & SESSION_COPY_IN) && !fatal)
+        verdict = translate(p, len);
+    if (UNLIKELY(s->copy_synced) && !fatal) {
+        session_copy_failed(p->w, s);
+        head = ledger_head(&b->ledger);
+    }
     b->copy_in = false;
     s->flags &= (uint16_t)~SESSION_COPY_IN;
     if (head == NULL || head->kind == ASK_QUERY || head->kind == ASK_FUNCTION) {
         if (head == NULL && b->needs_sync)
             s->flags |= SESSION_SKIP_TO_SYNC;
-        return FORWARD;
+        return verdict;
     }
     if ((s->flags & SESSION_REMAP) && is_internal(&fields))
         b->dirt |= SCAN_PREPARE;
@@ -200,6 +218,8 @@ static enum verdict on_complete(struct pass *p, const uint8_t *body, uint32_t le
     struct bytes tag = cursor_string(&c);
 
     session_state_tag(b, ledger_head(&b->ledger), tag);
+    if (UNLIKELY(p->s->copy_synced))
+        session_copy_done(p->s);
     if (UNLIKELY(tag.len > 6 &&
                  (tag.at[0] == 'A' || tag.at[0] == 'D' || (tag.at[0] == 'C' && tag.at[1] == 'R'))))
         note_tag(p, tag);
@@ -249,6 +269,11 @@ static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
     s->flags &= (uint16_t) ~(SESSION_COPY_IN | SESSION_FLUSHED | SESSION_SKIP_TO_SYNC);
     /* Whatever the server left out of what came before: here both sides are in step again. */
     skip(s, b, false);
+    if (UNLIKELY(s->copy_asked)) {
+        session_put_run(p, p->at);
+        if (session_copy_ready(p->w, s))
+            return SWALLOW;
+    }
     head = ledger_head(&b->ledger);
     if (head != NULL) {
         verdict = head->whose == FOR_POOLER ? SWALLOW : FORWARD;
@@ -275,30 +300,6 @@ static enum verdict on_ready(struct pass *p, const uint8_t *body, uint32_t len)
     if (LIKELY(verdict == FORWARD || b->status != 'I'))
         count_query(p);
     return verdict;
-}
-
-/* COPY ... FROM STDIN has begun. What the client had sent behind it is read by the server as part
- * of the copy: a Sync there is ignored, and the copy may have its end already. */
-static void on_copy_in(struct pass *p)
-{
-    struct backend *b = p->b;
-    bool ended = false;
-
-    if (head_is(b, ASK_EXECUTE) || head_is(b, ASK_QUERY)) {
-        struct ledger_entry asked = *ledger_head(&b->ledger);
-
-        ledger_pop(&b->ledger);
-        while (head_is(b, ASK_SYNC))
-            ledger_pop(&b->ledger);
-        ended = head_is(b, ASK_COPY_END);
-        if (ended)
-            ledger_pop(&b->ledger);
-        ledger_push_front(&b->ledger, asked);
-    }
-    if (ended)
-        return;
-    p->s->flags |= SESSION_COPY_IN;
-    b->copy_in = true;
 }
 
 static enum verdict on_parameter(struct pass *p, const uint8_t *body, uint32_t len)
@@ -333,6 +334,13 @@ static enum verdict on_parameters(struct pass *p)
     return SWALLOW;
 }
 
+static enum verdict on_empty(struct pass *p)
+{
+    if (UNLIKELY(p->s->copy_asked) && session_copy_known(p->s))
+        return SWALLOW;
+    return head_is(p->b, ASK_EXECUTE) ? answered(p->b, ASK_EXECUTE) : FORWARD;
+}
+
 /* NoData or RowDescription ends a Describe; within a Query it belongs to the rows. */
 static enum verdict on_description(struct pass *p)
 {
@@ -357,8 +365,8 @@ enum verdict session_on_reply(struct pass *p, uint8_t type, const uint8_t *body,
     case 'T':
     case 'n': return on_description(p);
     case 's': return answered(p->b, ASK_EXECUTE);
-    case 'I': return head_is(p->b, ASK_EXECUTE) ? answered(p->b, ASK_EXECUTE) : FORWARD;
-    case 'G': on_copy_in(p); return FORWARD;
+    case 'I': return on_empty(p);
+    case 'G': session_copy_begins(p->w, p->s); return FORWARD;
     default: return FORWARD; /* D d V H N A and what is new */
     }
 }

@@ -17,11 +17,15 @@ void session_state_query(struct worker *w, struct session *s, const struct frame
 {
     struct backend *b = s->backend;
 
-    if (!b->effective->cleanup_server_connections && b->statements == NULL)
-        return;
     if (f->type == 'Q') {
-        ledger_last(&b->ledger)->effect = scan_text(f, 0);
-        if ((ledger_last(&b->ledger)->effect.clears & SCAN_PREPARE) && b->statements != NULL)
+        struct scan_effect effect = scan_text(f, 0);
+
+        if (UNLIKELY(effect.leaves & SCAN_COPIES))
+            session_copy_expected(&b->ledger);
+        if (!b->effective->cleanup_server_connections && b->statements == NULL)
+            return;
+        ledger_last(&b->ledger)->effect = effect;
+        if ((effect.clears & SCAN_PREPARE) && b->statements != NULL)
             ledger_doubt(&b->ledger, false);
     } else
         ledger_last(&b->ledger)->effect.leaves = f->have < 4 ? (uint16_t)SCAN_KINDS
@@ -38,9 +42,13 @@ void session_state_parse(struct worker *w, struct session *s, const struct frame
     struct scan_effect *e = &ledger_last(&b->ledger)->effect;
     uint32_t name = (uint32_t)strnlen((const char *)f->body, f->have);
 
-    if (!b->effective->cleanup_server_connections || f->have == 0)
+    if (f->have == 0)
         return;
-    e->leaves = scan_text(f, name + 1).leaves;
+    uint16_t leaves = scan_text(f, name + 1).leaves;
+    b->may_copy |= (leaves & SCAN_COPIES) != 0;
+    if (!b->effective->cleanup_server_connections)
+        return;
+    e->leaves = leaves & (uint16_t)~SCAN_COPIES;
     if (e->leaves != 0)
         e->leaves |= SCAN_LASTS;
     if (name > 0)

@@ -327,6 +327,7 @@ static struct bytes server_name(struct worker *w, struct session *s, enum ledger
     if (kind == ASK_BIND) {
         session_state_bind(w, s, statement, named_portal);
         s->backend->traits |= statement->traits;
+        s->backend->may_copy |= (statement->traits & TEXT_MAY_COPY) != 0;
     }
     return name_of(statement);
 }
@@ -424,9 +425,6 @@ void session_before_sync(struct worker *w, struct session *s)
         ledger_push(&b->ledger, ASK_CLOSE, FOR_POOLER);
         send_close(w, s, "");
     }
-    /* A COPY that is still to begin would take a Close for an error. */
-    if (b->traits & TEXT_MAY_COPY)
-        return;
     session_close_excess(w, s);
     if (UNLIKELY(statement_pressed()))
         give_up_oldest(w, s);

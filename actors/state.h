@@ -196,6 +196,10 @@ enum state_session_flag {
     STATE_CANCEL_DUE = 1048576,
     STATE_COPY_SYNCED = 2097152,
     STATE_SYNC_STRUCK = 4194304,
+    STATE_COPY_ASKED = 8388608,
+    STATE_COPY_DUE = 16777216,
+    STATE_COPY_HELD = 33554432,
+    STATE_COPY_SKIPS = 67108864,
 };
 /* Flags of a backend. */
 enum state_backend_flag {
@@ -213,6 +217,7 @@ enum state_backend_flag {
     STATE_BACKEND_VISIBLE = 1048576,
     STATE_BACKEND_UNNAMED_USED = 2097152,
     STATE_BACKEND_SCHEMA_CHANGED = 4194304,
+    STATE_BACKEND_MAY_COPY = 16777216,
 };
 
 /* --- writing --- */

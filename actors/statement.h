@@ -41,9 +41,9 @@ struct statement_text {
 /* Of a text. */
 enum {
     TEXT_BEYOND_ASCII = 1, /* its meaning depends on client_encoding */
-    TEXT_MAY_COPY = 2,
-    TEXT_FREES_NAME = 4, /* DEALLOCATE of a name */
-    TEXT_CLEARS = 8,     /* takes all prepared statements with it */
+    TEXT_MAY_COPY = 2,     /* COPY, from or to the client */
+    TEXT_FREES_NAME = 4,   /* DEALLOCATE of a name */
+    TEXT_CLEARS = 8,       /* takes all prepared statements with it */
 };
 
 struct statement_name {

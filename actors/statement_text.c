@@ -53,13 +53,14 @@ static uint8_t traits_of(struct bytes query, const struct scan_effect *effect)
     uint32_t name_len;
     uint8_t traits = effect->clears & SCAN_PREPARE ? TEXT_CLEARS : 0;
 
+    if (effect->leaves & SCAN_COPIES)
+        traits |= TEXT_MAY_COPY;
+
     if (deallocate_read(query, name, &name_len) == DEALLOCATE_ONE)
         traits |= TEXT_FREES_NAME;
     for (size_t i = 0; i < query.len; i++) {
         if (query.at[i] >= 0x80)
             traits |= TEXT_BEYOND_ASCII;
-        else if (query.len - i >= 4 && strncasecmp((const char *)query.at + i, "copy", 4) == 0)
-            traits |= TEXT_MAY_COPY;
     }
     return traits;
 }

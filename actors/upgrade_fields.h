@@ -36,6 +36,10 @@
     X(sync_struck, STATE_SYNC_STRUCK)         \
     X(batch_synced, STATE_BATCH_SYNCED)       \
     X(copy_synced, STATE_COPY_SYNCED)         \
+    X(copy_asked, STATE_COPY_ASKED)           \
+    X(copy_due, STATE_COPY_DUE)               \
+    X(copy_held, STATE_COPY_HELD)             \
+    X(copy_skips, STATE_COPY_SKIPS)           \
     X(cancel_due, STATE_CANCEL_DUE)           \
     X(skip_to_sync, STATE_SKIPS_TO_SYNC)      \
     X(skip_parameters, STATE_SKIP_PARAMETERS)
@@ -67,6 +71,7 @@
 #define UPGRADE_BACKEND_BITS(X)                      \
     X(broken, STATE_BACKEND_BROKEN)                  \
     X(copy_in, STATE_BACKEND_COPY_IN)                \
+    X(may_copy, STATE_BACKEND_MAY_COPY)              \
     X(needs_sync, STATE_BACKEND_NEEDS_SYNC)          \
     X(body_swallowed, STATE_BACKEND_SWALLOWED)       \
     X(applied_stale, STATE_BACKEND_APPLIED_STALE)    \

@@ -151,6 +151,8 @@ static void take_doubt(struct scan *s)
 {
     s->effect.clears = 0;
     s->effect.seen = 0;
+    if (scan_has_word(s, "copy"))
+        s->effect.leaves |= SCAN_COPIES;
     if (s->effect.setting != 0)
         s->effect.setting = SCAN_MANY;
 }
@@ -174,6 +176,7 @@ struct scan_effect scan_sql_start(const uint8_t *text, size_t len)
 {
     struct scan_effect e = scan_sql(text, len);
 
+    e.leaves |= SCAN_COPIES;
     e.clears = 0;
     e.seen = 0;
     if (e.setting != 0)

@@ -29,6 +29,8 @@ enum scan_kind {
 
 /* In `leaves`, but not left: reads what sequences told this connection (currval, lastval). */
 enum { SCAN_SEQUENCES = 1 << 12 };
+/* In `leaves`, but not left: may be a COPY, from or to the client. */
+enum { SCAN_COPIES = 1 << 13 };
 /* In `leaves`: the same may come again without its text being seen (EXECUTE). */
 enum { SCAN_LASTS = 1 << 15 };
 /* In `clears`: RESET of `setting`, which clears SCAN_SET if nothing else was set. */
@@ -45,7 +47,8 @@ struct scan_effect {
 
 /* The text of a Query or Parse, without its NUL. */
 struct scan_effect scan_sql(const uint8_t *text, size_t len);
-/* The same for its beginning, when the rest is not at hand: clears nothing and has seen nothing. */
+/* The same for its beginning, when the rest is not at hand: clears nothing and has seen nothing,
+ * and may be a COPY. */
 struct scan_effect scan_sql_start(const uint8_t *text, size_t len);
 /* The function of a FunctionCall. */
 uint16_t scan_function(uint32_t oid);

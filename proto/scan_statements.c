@@ -224,6 +224,11 @@ static void on_create(struct scan *s)
     s->created = true;
 }
 
+static void on_copy(struct scan *s)
+{
+    s->effect.leaves |= SCAN_COPIES;
+}
+
 static const struct {
     const char *word;
     void (*act)(struct scan *s);
@@ -234,7 +239,7 @@ static const struct {
     {"listen", on_listen},     {"unlisten", on_unlisten},
     {"discard", on_discard},   {"select", on_select},
     {"rollback", on_rollback}, {"abort", on_rollback},
-    {"create", on_create},
+    {"create", on_create},     {"copy", on_copy},
 };
 
 void scan_statements(struct scan *s)

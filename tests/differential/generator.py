@@ -100,15 +100,21 @@ class Generator:
         """The server waits for CopyData."""
         choice = self.random.random()
         if choice < 0.4:
-            # None that fails: what is sent behind it would find the COPY on, or not.
-            return [make("CopyData", "%d\tgood\n" % (1000 + self.words.number()))
-                    for _ in range(self.random.randint(1, 4))]
+            rows = [self.words.copy_row() for _ in range(self.random.randint(1, 4))]
+            if self.chance(0.5):  # none that fails
+                rows = ["%d\tgood\n" % (1000 + self.words.number()) for _ in rows]
+            messages = []
+            for row in rows:
+                messages += [make("Sync")] * self.chance(0.3) + [make("CopyData", row)]
+            return messages + [make("Sync")] * self.random.choice([0, 0, 1, 2])
         if choice < 0.5:
             return [make(self.random.choice(["Sync", "Flush"]))]
         data = [make("CopyData", self.words.copy_row())
                 for _ in range(self.random.choice([0, 0, 1, 30]))]
         if choice < 0.53:
             return data + [make("Query", "SELECT 'in the middle of a copy'")]
+        if choice < 0.56:
+            return data + self.segments(client)
         end = make("CopyFail", "changed my mind") if choice < 0.65 else make("CopyDone")
         # Without a Sync the end of a COPY of the extended protocol is not told.
         behind = [make("Sync")] if self.chance(0.8) else []

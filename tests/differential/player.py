@@ -18,6 +18,7 @@ from tracker import UNANSWERED, Tracker
 PATIENCE_SECONDS = 5
 PLAYED, WAITS, KEPT = "played", "waits for its replies", "not sent"
 VAGUE_SECONDS = 0.3  # for scripts in which replies may not come
+COPY_SECONDS = 0.1   # for the answers to Syncs during a COPY that has failed
 
 Message = namedtuple("Message", "letter body")
 # replies: all messages of the client's stream that must have come after this step; None: that is
@@ -228,6 +229,9 @@ class Direct:
             self.player.wait(lambda: link.eof, VAGUE_SECONDS)
             return list(link.messages)
         done = self.player.wait(lambda: link.eof or tracker.settled(), PATIENCE_SECONDS)
+        if tracker.vague:
+            self.player.wait(lambda: link.eof, COPY_SECONDS)
+            tracker.vague = False
         if not done or (not tracker.copying and (tracker.current is not None or tracker.pending)):
             return None
         return list(link.messages)

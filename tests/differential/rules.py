@@ -54,7 +54,6 @@ class Rules:
         if self.kind == "session":
             return True
         touched, here, closed = set(self.touched), set(), set()
-        copies = self.copies
         # Whether a transaction has failed is known where all was answered only.
         may_fail = bool(self.touched) or (self.unwaited and self.tracker.status == "E")
         for message in messages:
@@ -66,11 +65,7 @@ class Rules:
                     message.name in ("Bind", "Describe") and message.args[1] not in here:
                 return False
             if message.name in ("Sync", "Query"):
-                may_fail = may_fail or self.tracker.status != "I" or "EGIN" in str(messages).upper() \
-                    or "START" in str(messages) + str(self.tracker.statements.values())
-            if copies and (message.name in ("Parse", "Bind") or message.args[:1] == ("S",)):
-                return False
-            copies = copies or (message.name == "Bind" and self.is_copy(message, messages))
+                may_fail = may_fail or self.tracker.status != "I" or self.may_begin(messages)
             if not self.allow_one(message, touched, here, closed):
                 return False
             if message.name in ("Sync", "Query"):
@@ -81,6 +76,11 @@ class Rules:
                 closed.clear()
         return True
 
+    def may_begin(self, messages):
+        """A transaction, by one of these or of what was parsed before."""
+        text = str(messages) + str(self.tracker.statements.values()) + str(self.unsettled)
+        return "BEGIN" in text.upper() or "START" in text
+
     def allow_portals(self, messages):
         """A Query that fails in a transaction leaves the unnamed portal behind, with a text whose
         memory is free. To execute or describe that may even end PostgreSQL."""
@@ -88,20 +88,13 @@ class Rules:
         bound = False
         for message in messages:
             if message.name in ("Sync", "Query"):
-                left = left or self.tracker.status != "I" or "BEGIN" in str(messages).upper() or \
-                    "START" in str(messages) + str(self.tracker.statements.values())
+                left = left or self.tracker.status != "I" or self.may_begin(messages)
                 bound = False
             elif message.name == "Bind" and message.args[0] == "":
                 bound = True
             elif left and not bound and uses_unnamed_portal(message):
                 return False
         return True
-
-    def is_copy(self, message, messages):
-        """May a COPY FROM STDIN begin? Then the server reads what follows as part of it, and what
-        a pooler does not send, or sends by itself, shows."""
-        parses = [m for m in messages if m.name == "Parse"] + list(self.tracker.statements.values())
-        return any(m.args[0] == message.args[1] and "FROM STDIN" in m.args[1] for m in parses)
 
     def allow_one(self, message, touched, here, closed):
         name, args = message.name, message.args

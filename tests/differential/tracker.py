@@ -17,6 +17,8 @@ class Tracker:
         self.current = None   # the message at work
         self.copying = False  # the server reads CopyData
         self.skipping = False  # it ignores everything up to Sync
+        self.ignored = False   # a Sync was sent during the COPY, or right before it
+        self.vague = False     # that COPY has failed: nobody knows which Syncs are answered
         self.synced = True     # nothing was sent since the last ReadyForQuery
         self.status = "I"
         self.dead = False
@@ -36,6 +38,7 @@ class Tracker:
                 if letter not in "dcfHS":
                     return  # the end: the server gives up
                 self.pending.popleft()
+                self.ignored = self.ignored or letter == "S"
                 self.copying = letter not in "cf"
             elif self.current is not None:
                 return
@@ -65,13 +68,15 @@ class Tracker:
         kind = self.current.letter if self.current is not None else ""
         if letter == "Z":
             self.status = body.decode()
-            self.copying = False
+            self.copying = self.skipping = self.ignored = False
             self._done()
             self.synced = self.current is None and not self.pending
         elif letter == "G":
             self.copying = True
+            self.ignored = False
         elif letter == "E":
             self.copying = False
+            self.vague = self.vague or self.ignored
             if b"\0VFATAL\0" in body:
                 self.dead = True
             elif kind not in ("Q", "F", "S"):

@@ -17,6 +17,7 @@ FIELDS = {
     ("actors/session.h", "session"): {
         "written": """conn phase mode begin_owed cancel_due cancel_wanted terminated syncing
             sync_alone sync_failed sync_struck batch_synced skip_parameters skip_to_sync copy_synced
+            copy_asked copy_due copy_held copy_skips
             key_more flags secret number in in_at in_end in_scanned body_left wanted backend
             asked_us leased_us query_us lease_batches name database_at application_at address_at statements unnamed anonymous
             anonymous_evictions connected_us transactions queries errors wait_max_us""",
@@ -30,7 +31,7 @@ FIELDS = {
         "written": """conn pool number pid key key_len address address_len created_us lifetime_us
             idle_limit_us text_base parameters ledger statements digest digest_client trouble_us
             traits visible unnamed_used schema_changed stash stash_len body_left body_swallowed
-            status needs_sync copy_in broken dirt undone lasting setting applied applied_stale
+            status needs_sync copy_in may_copy broken dirt undone lasting setting applied applied_stale
             applied_touched all_reset reported tracked_before cancels_sent temp_owner cancels_done
             cancel_unsure state replaced epoch idle_since_us leased_since_us uses replace_at_us
             transactions queries bytes_sent bytes_received prepared_hits prepared_misses

@@ -13,6 +13,7 @@ enum {
     ADV = SCAN_ADVISORY,
     TEMP = SCAN_TEMP,
     SEQ = SCAN_SEQUENCES,
+    COPIES = SCAN_COPIES,
     ALL = SCAN_KINDS,
     ANY_SET = SET | ROLE | AUTH,
     LASTS = SCAN_LASTS,
@@ -47,6 +48,12 @@ static const struct row rows[] = {
     {"INSERT INTO t (a, b) VALUES (1, 'x')", 0, 0},
     {"SELECT nextval('s'), setval('s', 1)", 0, 0},
     {"SELECT a.interval, b.server FROM service", 0, 0},
+    {"COPY t FROM STDIN", COPIES, 0},
+    {" /* as a */ -- copy\n\vcOpY(SELECT 1) TO STDOUT", COPIES, 0},
+    {"SELECT 1; COPY t FROM STDIN; SELECT 2", COPIES, 0},
+    {"SELECT 'a\\'; COPY t FROM STDIN; --'", COPIES, 0},
+    {"SELECT copy FROM t WHERE a = '; COPY t FROM STDIN'", 0, 0},
+    {"COPY_IT", 0, 0},
     {"SELECT currval('s')", SEQ, 0},
     {"select pg_catalog.LastVal()", SEQ, 0},
     {"INSERT INTO t VALUES (1); SELECT \"lastval\" ()", SEQ, 0},
@@ -61,7 +68,6 @@ static const struct row rows[] = {
     {"TRUNCATE t; VACUUM t; ANALYZE", 0, 0},
     {"EXPLAIN SELECT 1", 0, 0},
     {"SHOW work_mem", 0, 0},
-    {"COPY t FROM STDIN", 0, 0},
     {"SAVEPOINT a", 0, 0},
     {"EXECUTE p(1)", 0, 0},
     {"FETCH 1 FROM c", 0, 0},
@@ -293,7 +299,7 @@ TEST(scan_of_a_beginning_clears_nothing)
 {
     struct scan_effect e = scan_sql_start((const uint8_t *)"LISTEN x; RESET ALL; SELECT '", 29);
 
-    EQ(e.leaves, LIS);
+    EQ(e.leaves, LIS | COPIES);
     EQ(e.clears, 0);
     EQ(e.seen, 0);
 }
