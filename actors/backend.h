@@ -156,6 +156,7 @@ uint32_t backend_numbers_next(void);
 enum backend_failure {
     FAILURE_CONNECT,   /* unreachable, or too slow */
     FAILURE_LOGIN,     /* refused, or could not prove itself */
+    FAILURE_EARLY,     /* had nothing to prove itself with: no client has shown its proof yet */
     FAILURE_RESOURCES, /* no descriptors here */
     FAILURE_PARAMETER, /* PostgreSQL refused a configured startup parameter */
 };

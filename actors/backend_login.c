@@ -250,10 +250,14 @@ static int answer_sasl(struct worker *w, struct login *l, struct cursor *body)
         return auth_failed(l, "authentication on the server is not supported");
     if (!offers_scram(body))
         return auth_failed(l, "Unsupported SCRAM version");
-    if (l->material == MATERIAL_PENDING)
+    if (l->material == MATERIAL_PENDING) {
         log_warn("[%s@%s] backend connection attempted before first client SCRAM auth "
                  "(ScramPending)",
                  l->b->shared->user, l->b->shared->database);
+        auth_failed(l, "server wants sasl auth, but it is not configured");
+        l->error->kind = FAILURE_EARLY;
+        return -1;
+    }
     if (l->material != MATERIAL_PLAIN && l->material != MATERIAL_KEYS)
         return auth_failed(l, "server wants sasl auth, but it is not configured");
     l->scram.password = l->material == MATERIAL_PLAIN ? l->secret : NULL;
@@ -308,6 +312,8 @@ static int answer_authentication(struct worker *w, struct login *l, const struct
 
     if (body.bad)
         return link_failed(l, EPROTO);
+    if (l->material == MATERIAL_PENDING) /* a client may have shown its proof by now */
+        choose_material(l);
     switch (code) {
     case 0:
         if (l->sasl_started && !l->sasl_verified)

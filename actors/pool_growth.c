@@ -218,7 +218,8 @@ static void failure_text(const struct msg_POOL_FAILED *failed, char *out, size_t
                  why);
         return;
     case FAILURE_CONNECT:
-    case FAILURE_LOGIN: break;
+    case FAILURE_LOGIN:
+    case FAILURE_EARLY: break;
     }
     pool_trouble(out, size,
                  "Error occurred while creating a new connection to postgresql "
@@ -245,6 +246,18 @@ static bool may_wait_on(const struct pool *p, const struct msg_POOL_FAILED *fail
            usable(p) > p->count[BACKEND_LOGIN];
 }
 
+/* It was begun, for the minimum, before any client had shown the proof that is passed on. Since
+ * then one has, and waits: the next attempt can do what this one could not. */
+static bool came_too_early(const struct pool *p, const struct msg_POOL_FAILED *failed)
+{
+    if (failed->kind != FAILURE_EARLY)
+        return false;
+    pthread_mutex_lock(&p->shared->lock);
+    bool proven = p->shared->material != MATERIAL_PENDING;
+    pthread_mutex_unlock(&p->shared->lock);
+    return proven;
+}
+
 void pool_on_failed(struct worker *w, struct pool *p, struct message *m)
 {
     struct msg_POOL_FAILED failed = message_get_POOL_FAILED(m);
@@ -255,6 +268,12 @@ void pool_on_failed(struct worker *w, struct pool *p, struct message *m)
     INVARIANT(b != NULL && (b->state == BACKEND_LOGIN || b->state == BACKEND_CLOSING));
     bool nobody_waits_for_it = b->replacement;
     pool_backend_drop(w, p, b);
+    if (came_too_early(p, &failed)) {
+        p->failures = 0;
+        p->retry_us = 0;
+        pool_dispatch(w, p);
+        return;
+    }
     p->failures++;
     back_off(w, p);
     failure_text(&failed, text, sizeof text);

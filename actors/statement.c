@@ -6,6 +6,8 @@
  */
 #include "actors/statement_internal.h"
 
+#include "runtime/world.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,7 +66,7 @@ static struct statement *statement_new(const struct statement_key *key, uint64_t
 {
     struct statement_text *text = statement_text_get(key->text_hash, key->tail,
                                                      bytes_limit_for(key, number));
-    struct statement *s = text == NULL ? NULL : aligned_alloc(CACHE_LINE, sizeof *s);
+    struct statement *s = text == NULL ? NULL : memory_ask_aligned(CACHE_LINE, sizeof *s);
 
     if (s == NULL) {
         if (text != NULL)

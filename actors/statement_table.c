@@ -3,6 +3,8 @@
  * that passing by costs no visit. */
 #include "actors/statement_internal.h"
 
+#include "runtime/world.h"
+
 #include <stdlib.h>
 
 #define SIZE_MIN 16u
@@ -23,10 +25,11 @@ static void slots_place(struct shard_slot *slots, uint32_t size, struct shard_sl
 
 static bool shard_resize(struct shard *shard, uint32_t size)
 {
-    struct shard_slot *slots = calloc(size, sizeof *slots);
+    struct shard_slot *slots = memory_ask(size * sizeof *slots);
 
     if (slots == NULL)
         return false;
+    memset(slots, 0, size * sizeof *slots);
     for (uint32_t i = 0; i < shard->size; i++) {
         if (shard->slots[i].item != NULL)
             slots_place(slots, size, shard->slots[i]);

@@ -15,6 +15,7 @@
 #include "proto/scan.h"
 #include "runtime/log.h"
 #include "runtime/worker.h"
+#include "runtime/world.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -72,7 +73,7 @@ static struct statement_text *text_new(uint64_t hash, struct bytes tail, uint64_
     if (tail.len > UINT32_MAX ||
         atomic_load_explicit(&statement_text_bytes, memory_order_relaxed) + tail.len > bytes_limit)
         return NULL;
-    t = malloc(sizeof *t + tail.len);
+    t = memory_ask(sizeof *t + tail.len);
     if (t == NULL)
         return NULL;
     memset(t, 0, sizeof *t);

@@ -21,6 +21,7 @@ struct sim_options sim_options;
 static uint64_t state[2];
 static uint64_t now_us = 1000000000;
 static uint64_t steps;
+static bool stopped;
 static uint64_t hash = 14695981039346656037u;
 static struct event *events; /* heap, [1..events_count] */
 static size_t events_count;
@@ -261,7 +262,25 @@ void sim_on_worker(unsigned index, void (*run)(struct worker *w, void *context),
     worker_post(runtime_worker(index), &errand->post);
 }
 
+bool sim_memory(size_t size)
+{
+    if (!sim_chance(sim_options.memory_per_mille))
+        return true;
+    sim_note("%zu bytes of memory are refused", size);
+    return false;
+}
+
 /* --- workers --- */
+
+void sim_stop(void)
+{
+    stopped = true;
+}
+
+bool sim_stopped(void)
+{
+    return stopped;
+}
 
 void sim_wake(struct worker *w)
 {
@@ -457,6 +476,7 @@ void sim_calm(void)
     sim_options.hold_per_mille = 0;
     sim_options.reset_per_mille = 0;
     sim_options.refuse_per_mille = 0;
+    sim_options.memory_per_mille = 0;
 }
 
 void sim_begin(uint64_t seed, bool trace)

@@ -28,6 +28,7 @@ struct sim_options {
     unsigned hold_per_mille;   /* of steps: the worker is held up, with an actor in its hands */
     unsigned reset_per_mille;  /* of 100,000 transfers: the link breaks */
     unsigned refuse_per_mille; /* of connects: refused, or never answered */
+    unsigned memory_per_mille; /* of what asks for memory and can do without: refused */
     bool readiness;            /* the engine works as epoll does; else as io_uring does */
     bool trace;
     /* After each step: may look at everything. */
@@ -46,6 +47,9 @@ void sim_configure(const struct sim_options *options);
 void sim_start(void);
 /* One step. False: nothing will ever happen any more. */
 MUST_CHECK bool sim_step(void);
+/* The program has said that it is to end. The world goes on, so that what was begun is seen to end.
+ */
+bool sim_stopped(void);
 uint64_t sim_steps(void);
 uint64_t sim_hash(void);
 /* From now on nothing is refused, reset or held up. */

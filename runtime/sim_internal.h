@@ -127,6 +127,8 @@ void sim_at_here(uint64_t at_us, void (*run)(void *context), void *context);
 void sim_mix(uint64_t value); /* into the hash */
 void sim_random(void *out, size_t len);
 int sim_help(void (*run)(void *argument), void *argument);
+bool sim_memory(size_t size);
+void sim_stop(void);
 
 /* sim_process.c: whatever can go on beside the workers of a process: its threads, and orders while
  * it stands still. How many there are; runs one of them, which ends in no process. */

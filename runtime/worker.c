@@ -582,6 +582,10 @@ void runtime_run(void)
 
 void runtime_stop(void)
 {
+    if (UNLIKELY(world_simulated != NULL)) {
+        world_simulated->stop();
+        return;
+    }
     atomic_store(&stopping, true);
     for (unsigned i = 0; i < worker_total; i++)
         wake(NULL, workers[i]);

@@ -4,6 +4,7 @@
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -86,4 +87,18 @@ uint64_t io_taken(int fd)
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
         return info.tcpi_bytes_acked;
     return ioctl(fd, SIOCOUTQ, &unread) == 0 ? (uint64_t)unread : 0;
+}
+
+void *memory_ask(size_t size)
+{
+    if (UNLIKELY(world_simulated != NULL) && !world_simulated->memory(size))
+        return NULL;
+    return malloc(size);
+}
+
+void *memory_ask_aligned(size_t alignment, size_t size)
+{
+    if (UNLIKELY(world_simulated != NULL) && !world_simulated->memory(size))
+        return NULL;
+    return aligned_alloc(alignment, size);
 }

@@ -21,6 +21,8 @@ struct world {
     void (*random)(void *out, size_t len);
     /* Calls run(argument) some time, outside of the workers: 0, or -ECANCELED. */
     int (*help)(void (*run)(void *argument), void *argument);
+    bool (*memory)(size_t size); /* is there so much? */
+    void (*stop)(void);          /* in place of the end of the workers' loops */
     int (*socket)(int family);
     int (*connect)(int fd, const struct sockaddr *address, socklen_t len);
     int (*connect_error)(int fd); /* SO_ERROR */
@@ -51,5 +53,12 @@ uint64_t io_taken(int fd);
 int io_shutdown(int fd, int how);
 int io_close(int fd);
 int io_set_option(int fd, int level, int option, const void *value, socklen_t len);
+
+/* malloc() and aligned_alloc() for what a stranger makes necessary and can be refused: NULL then.
+ * All other allocations must succeed, or the process ends (INVARIANT); a simulation refuses these
+ * only.
+ */
+void *memory_ask(size_t size);
+void *memory_ask_aligned(size_t alignment, size_t size);
 
 #endif

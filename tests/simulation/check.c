@@ -107,6 +107,8 @@ static void check_pool(struct actor *a)
     }
     if (idle != p->idle_count)
         sim_fail("pool %u has %u idle backends and knows of %u", a->index, idle, p->idle_count);
+    if (p->draining && idle > 0)
+        sim_fail("pool %u is draining and keeps %u idle backends", a->index, idle);
     if (p->replaced > 3)
         sim_fail("pool %u replaces %u backends at a time", a->index, p->replaced);
     check_growth(a->index, size, p->effective->pool_size + p->replaced);
@@ -214,6 +216,21 @@ void check_tell(void)
     each(&coordinator_type, tell_coordinator);
     printf("%u descriptors, %u sessions, %u backends\n", sim_near_open(),
            actor_count(&session_type), actor_count(&backend_type));
+}
+
+static void forget_statements(void *context, struct pool_shared *shared)
+{
+    (void)context;
+    statement_cache_clear(&shared->statements);
+}
+
+void check_nothing_left(void)
+{
+    check_at_rest();
+    directory_each(forget_statements, NULL);
+    if (atomic_load(&statement_text_bytes) != 0)
+        sim_fail("%llu bytes of texts of statements are kept, and nobody has them",
+                 (unsigned long long)atomic_load(&statement_text_bytes));
 }
 
 void check_at_rest(void)

@@ -16,6 +16,8 @@ void check_tell(void);
 bool check_is_empty(void);
 /* Then everything is home. */
 void check_at_rest(void);
+/* And nothing is kept for backends that are gone. */
+void check_nothing_left(void);
 
 /* check_queue.c: a message of a pool, and what it did. */
 void check_pool_receives(struct worker *w, struct pool *p, struct message *m,

@@ -4,7 +4,7 @@
 
 #include "runtime/sim.h"
 
-enum { QUEUE_MAX = 1024, POOLS_MAX = 16, OWNERS_MAX = 64, LATE_US = 20000 };
+enum { QUEUE_MAX = 1024, POOLS_MAX = 256, OWNERS_MAX = 64, LATE_US = 20000 };
 
 /* A checkout as it was asked for. */
 struct asked {

@@ -1,6 +1,8 @@
 /* The lives of simulated clients: they come, ask, are answered, and go, in one way or another. */
 #include "tests/simulation/client.h"
 
+#include "actors/app.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -53,7 +55,7 @@ static void closed_on(struct client *c, bool reset)
         !(reset && sim_far_broken(&c->far)))
         sim_fail("client %u is left without an answer to %u requests, and without a word",
                  c->number, c->want_count);
-    if (c->phase == CLIENT_LOGIN && !c->told && !sim_far_broken(&c->far))
+    if (c->phase == CLIENT_LOGIN && !c->told && !sim_far_broken(&c->far) && !plan.draining)
         sim_fail("client %u is turned away without a word", c->number);
     client_end(c);
 }
@@ -227,8 +229,13 @@ static void come(void *context)
     char database[] = "db0";
 
     snprintf(name, sizeof name, "c%u", c->number);
-    snprintf(c->user, sizeof c->user, "u%u", (unsigned)sim_below(plan.users));
-    struct parameter list[] = {{bytes_of("user"), bytes_of(c->user)},
+    c->account = &accounts[sim_below(plan.users)];
+    c->late = atomic_load(&app.draining);
+    c->expected = account_in_force(c->account);
+    bool asked = c->account->asked != PROOF_NONE;
+    c->wrong = asked && sim_chance(plan.wrong_pm);
+    c->silent = asked && sim_chance(plan.wrong_pm / 2);
+    struct parameter list[] = {{bytes_of("user"), bytes_of(c->account->name)},
                                {bytes_of("database"), bytes_of(database)},
                                {bytes_of("application_name"), bytes_of(name)}};
     c->far.readable = readable;

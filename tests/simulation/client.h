@@ -2,6 +2,7 @@
 #ifndef SIMULATION_CLIENT_H
 #define SIMULATION_CLIENT_H
 
+#include "tests/simulation/accounts.h"
 #include "tests/simulation/clients.h"
 
 enum { NAMED = 6, MODEL_SETTINGS = 4, EXECUTES_MAX = 4, QUERIES_MAX = 512 };
@@ -62,7 +63,13 @@ struct client {
     uint32_t pid;
     uint8_t key[32];
     size_t key_len;
-    char user[16];
+    const struct account *account;
+    struct scram_client scram;
+    bool wrong;    /* gives a wrong password */
+    bool silent;   /* gives none */
+    bool admitted; /* AuthenticationOk came */
+    bool late;     /* came when the pooler was shutting down */
+    bool expected; /* its user was configured when it came */
     unsigned left; /* queries to be made */
     unsigned next_query;
     bool told;    /* FATAL was received */
@@ -97,6 +104,10 @@ void client_next(struct client *c);
 void client_send(struct client *c);
 /* client_work.c: composes the next batch, or several. */
 void client_compose(struct client *c);
+/* client_login.c: one message of the pooler before the first ReadyForQuery. */
+void client_login(struct client *c, char type, const uint8_t *body, size_t len);
+/* The session is over, for this reason: is it one? */
+void client_refused(struct client *c, const struct error_fields *e);
 /* client_answers.c: one message of the pooler. */
 void client_answer(struct client *c, char type, const uint8_t *body, size_t len);
 

@@ -4,71 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Workers read their clocks once per turn. */
-enum { CLOCKS_DIFFER_US = 10000 };
-
-/* --- login --- */
-
-static void on_login(struct client *c, char type, const uint8_t *body, size_t len)
-{
-    switch (type) {
-    case 'R':
-        if (len != 4 || load_be32(body) != 0)
-            sim_fail("client %u is asked for a proof", c->number);
-        return;
-    case 'K':
-        c->pid = load_be32(body);
-        c->key_len = MIN(len - 4, sizeof c->key);
-        memcpy(c->key, body + 4, c->key_len);
-        return;
-    case 'S':
-    case 'N': return;
-    case 'Z':
-        c->phase = CLIENT_HERE;
-        client_next(c);
-        return;
-    default: sim_fail("client %u gets message %c at its login", c->number, type);
-    }
-}
-
 /* --- errors --- */
 
 static bool starts(struct bytes text, const char *with)
 {
     return text.len >= strlen(with) && memcmp(text.at, with, strlen(with)) == 0;
-}
-
-/* The session is over. For what reasons may it be? */
-static void on_fatal(struct client *c, const struct error_fields *e)
-{
-    const struct want *want = client_oldest(c);
-    uint64_t asked_us = want != NULL ? want->asked_us : c->login_us;
-    /* In a login it has other words, which others have too. */
-    bool timeout = memmem(e->message.at, e->message.len, "query_wait_timeout", 18) != NULL ||
-                   (c->phase == CLIENT_LOGIN && !clients_had_trouble() && plan.cap_most == 0);
-
-    sim_note("client %u is told %.*s: %.*s", c->number, (int)e->sqlstate.len,
-             (const char *)e->sqlstate.at, (int)e->message.len, (const char *)e->message.at);
-    c->told = true;
-    if (timeout && sim_now_us() + CLOCKS_DIFFER_US < asked_us + plan.wait_ms * 1000)
-        sim_fail("client %u waited for %llu us only, and is told of a timeout", c->number,
-                 (unsigned long long)(sim_now_us() - asked_us));
-    if (timeout)
-        return;
-    bool capped = memmem(e->message.at, e->message.len, "all server connections", 22) != NULL;
-    if (plan.cap_most > 0 && (capped || c->phase == CLIENT_LOGIN))
-        return;
-    /* It was late, and struck what gives the client its settings back in a lease that goes on. */
-    if (starts(e->sqlstate, "57014") && c->cancels > 0 && plan.session_mode)
-        return;
-    static const char *const in_trouble[] = {"08006", "57P01", "53300", "53000", "58006",
-                                             "3D000", "08P01", "28000", "57P03"};
-    for (size_t i = 0; i < COUNT_OF(in_trouble); i++) {
-        if (starts(e->sqlstate, in_trouble[i]) && clients_had_trouble())
-            return;
-    }
-    sim_fail("client %u is told off without a reason: %.*s %.*s", c->number, (int)e->sqlstate.len,
-             (const char *)e->sqlstate.at, (int)e->message.len, (const char *)e->message.at);
 }
 
 static bool error_is_right(const struct client *c, const struct want *want, struct bytes sqlstate)
@@ -81,6 +21,8 @@ static bool error_is_right(const struct client *c, const struct want *want, stru
         return c->cancels > 0;
     if (starts(sqlstate, "25P02"))
         return c->status == 'E';
+    if (starts(sqlstate, "53200"))
+        return x != NULL && plan.memory_short;
     if (starts(sqlstate, "26000"))
         return x != NULL && x->may_miss;
     return false;
@@ -94,7 +36,7 @@ static void on_error(struct client *c, const uint8_t *body, size_t len)
     if (read_error(body, len, &e) != 0)
         sim_fail("client %u gets an error that cannot be read", c->number);
     if (starts(e.severity_fixed, "FATAL") || starts(e.severity, "FATAL")) {
-        on_fatal(c, &e);
+        client_refused(c, &e);
         return;
     }
     if (want == NULL || want->failed)
@@ -290,7 +232,7 @@ void client_answer(struct client *c, char type, const uint8_t *body, size_t len)
     if (c->told && type != 'Z')
         sim_fail("client %u gets a %c behind FATAL", c->number, type);
     if (c->phase == CLIENT_LOGIN && !c->told) {
-        on_login(c, type, body, len);
+        client_login(c, type, body, len);
         return;
     }
     switch (type) {

@@ -23,6 +23,14 @@ struct plan {
     unsigned faults_pm; /* per mille: of beats, in which a server has trouble */
     unsigned admin_pm;  /* per mille: of beats, in which the operator does something */
     unsigned users;
+    unsigned remove_pm;    /* per mille: of reloads, which take a user out or put it back */
+    unsigned shutdown_us;  /* when the operator shuts the pooler down; 0: not at all */
+    unsigned memory_bytes; /* max_memory_usage */
+    bool memory_short;     /* it may be refused */
+    bool draining;         /* that was said */
+    bool proofs;           /* with passwords */
+    unsigned wrong_pm;     /* per mille: of clients, which do not have the right one */
+    unsigned login_ms;     /* client_login_timeout */
     unsigned pool_size;
     unsigned pool_size_most; /* that was ever in force */
     unsigned min_pool_size;

@@ -1,4 +1,4 @@
-/* Connections of the simulated servers: login, messages, the extended protocol. */
+/* Connections of the simulated servers: messages, the extended protocol. */
 #include "tests/simulation/postgres.h"
 
 #include "tests/simulation/clients.h"
@@ -41,7 +41,7 @@ void pg_ready(struct pg_conn *c)
     pg_flush(c);
 }
 
-static void conn_end(struct pg_conn *c)
+void pg_end(struct pg_conn *c)
 {
     struct pg_conn **at = &pg_server.conns;
 
@@ -53,118 +53,12 @@ static void conn_end(struct pg_conn *c)
     *at = c->next;
 }
 
-static void fatal(struct pg_conn *c, const char *sqlstate, const char *text)
+void pg_fatal(struct pg_conn *c, const char *sqlstate, const char *text)
 {
     write_error(&c->out, "FATAL", sqlstate, text);
     pg_flush(c);
     sim_far_close(&c->far);
-    conn_end(c);
-}
-
-/* --- login --- */
-
-static void cancel(uint32_t pid, uint32_t key)
-{
-    for (struct pg_conn *c = pg_server.conns; c != NULL; c = c->next) {
-        if (c->pid != pid || c->key != key)
-            continue;
-        if (c->phase != PG_BUSY || sim_chance(300)) {
-            sim_note("server %u: a signal is sent", pid);
-            c->signal_us = sim_now_us();
-            return;
-        }
-        struct pg_tag tag = pg_tag_of(c->running);
-        sim_note("server %u: cancel of %s", pid, c->running);
-        clients_cancelled(tag.client, tag.query);
-        c->cancelled = true;
-        pg_statement_done(c);
-        return;
-    }
-    sim_note("server %u: cancel of nothing", pid);
-}
-
-static const char *own_parameter(const struct parameter *list, int count, const char *name)
-{
-    for (int i = 0; i < count; i++) {
-        if (bytes_equal(list[i].name, bytes_of(name)))
-            return (const char *)list[i].value.at;
-    }
-    return "";
-}
-
-/* Those who take the place of old ones are there beside them for a while. */
-enum { REPLACEMENTS_MAX = 3 };
-
-static void check_limits(const struct pg_conn *c)
-{
-    unsigned held = pg_held(c->database, c->user);
-    unsigned all = pg_held(c->database, NULL);
-
-    if (held > plan.pool_size_most + (plan.replaces ? REPLACEMENTS_MAX : 0))
-        sim_fail("%u connections for %s@%s, of %u", held, c->user, c->database,
-                 plan.pool_size_most);
-    if (plan.cap_most > 0 && all > plan.cap_most + plan.reserve)
-        sim_fail("%u connections for %s, of %u and %u", all, c->database, plan.cap_most,
-                 plan.reserve);
-}
-
-static void logged_in(struct pg_conn *c)
-{
-    static const char *const reported[][2] = {{"server_version", "16.4"},
-                                              {"client_encoding", "UTF8"},
-                                              {"TimeZone", "UTC"},
-                                              {"application_name", "pg_doorman"},
-                                              {"standard_conforming_strings", "on"}};
-    uint8_t key[4];
-
-    write_authentication(&c->out, 0, NULL, 0);
-    for (size_t i = 0; i < COUNT_OF(reported); i++)
-        write_parameter_status(&c->out, bytes_of(reported[i][0]), bytes_of(reported[i][1]));
-    store_be32(key, c->key);
-    write_backend_key_data(&c->out, c->pid, key, sizeof key);
-    c->status = 'I';
-    pg_ready(c);
-}
-
-static void login_later(void *context)
-{
-    struct pg_conn *c = context;
-
-    if (c->phase != PG_PASSWORD)
-        return;
-    bool refused = sim_chance(plan.faults_pm / 4);
-    if (pg_server.down || refused)
-        clients_trouble();
-    if (pg_server.down)
-        fatal(c, "57P03", "the database system is shutting down");
-    else if (refused)
-        fatal(c, "53300", "sorry, too many clients already");
-    else
-        logged_in(c);
-}
-
-static void on_startup(struct pg_conn *c, uint32_t code, const struct frame *f)
-{
-    struct parameter list[32];
-    struct failure why;
-
-    if (code == CODE_CANCEL) {
-        c->cancel_request = true;
-        cancel(load_be32(f->body), load_be32(f->body + 4));
-        sim_far_close(&c->far);
-        conn_end(c);
-        return;
-    }
-    if (code != PROTOCOL_3_0)
-        sim_fail("a server is asked for protocol %u", code);
-    int count = read_startup(f->body, f->body_len, list, COUNT_OF(list), &why);
-    if (count < 0)
-        sim_fail("a startup packet: %s", why.text);
-    snprintf(c->user, sizeof c->user, "%s", own_parameter(list, count, "user"));
-    snprintf(c->database, sizeof c->database, "%s", own_parameter(list, count, "database"));
-    check_limits(c);
-    c->phase = PG_PASSWORD;
-    sim_at(sim_now_us() + sim_below(sim_chance(50) ? 2000000 : 3000), login_later, c);
+    pg_end(c);
 }
 
 /* --- messages --- */
@@ -209,6 +103,10 @@ static void on_parse(struct pg_conn *c, const uint8_t *body, size_t len)
 
     if (tag.client != 0)
         pg_check_owner(c, tag.client);
+    if (tag.client == 0 && bytes_equal(text, bytes_of("refused"))) {
+        failed(c, "42601", "syntax error at or near \"refused\"");
+        return;
+    }
     if (p != NULL && name.len > 0) {
         failed(c, "42P05", "prepared statement already exists");
         return;
@@ -345,7 +243,7 @@ void pg_message(struct pg_conn *c, char type, const uint8_t *body, size_t len)
 {
     if (type == 'X') {
         sim_far_close(&c->far);
-        conn_end(c);
+        pg_end(c);
         return;
     }
     if (c->copy_in) {
@@ -394,10 +292,10 @@ void pg_proceed(struct pg_conn *c)
         if (packet_peek(&f, &code, c->in, c->in_len, STARTUP_LIMIT) != FRAME_WHOLE)
             return;
         size_t len = 8 + f.body_len;
-        on_startup(c, code, &f);
+        pg_startup(c, code, &f);
         consume(c, len);
     }
-    while (c->phase == PG_READY) {
+    while (c->phase == PG_READY || c->phase == PG_PROVING) {
         switch (frame_peek(&f, c->in, c->in_len, FRAME_LIMIT)) {
         case FRAME_BROKEN: sim_fail("server %u: a broken message", c->pid);
         case FRAME_PARTIAL: return;
@@ -410,7 +308,10 @@ void pg_proceed(struct pg_conn *c)
         memcpy(message, f.body, len);
         message[len] = '\0';
         consume(c, FRAME_HEADER + len);
-        pg_message(c, type, message, len);
+        if (c->phase == PG_PROVING)
+            pg_proof(c, type, message, len);
+        else
+            pg_message(c, type, message, len);
         free(message);
     }
 }
@@ -424,7 +325,7 @@ static void readable(struct sim_far *far)
     while (c->phase != PG_ENDED && (got = sim_far_read(far, bytes, sizeof bytes)) != 0) {
         if (got < 0) {
             sim_far_close(far);
-            conn_end(c);
+            pg_end(c);
             return;
         }
         if (c->in_len + (size_t)got > c->in_size) {
@@ -495,9 +396,9 @@ void pg_kill_one(bool politely)
     sim_note("server %u is killed%s", c->pid, politely ? "" : " at once");
     clients_trouble();
     if (politely) {
-        fatal(c, "57P01", "terminating connection due to administrator command");
+        pg_fatal(c, "57P01", "terminating connection due to administrator command");
         return;
     }
     sim_far_reset(&c->far);
-    conn_end(c);
+    pg_end(c);
 }

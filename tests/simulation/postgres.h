@@ -13,6 +13,7 @@
 
 #include "proto/messages.h"
 #include "runtime/sim.h"
+#include "tests/simulation/accounts.h"
 
 enum { SETTINGS = 4, NAMES = 8, PREPARED_MAX = 64 };
 
@@ -52,8 +53,12 @@ struct pg_conn {
     uint32_t key;
     char user[32];
     char database[32];
-    enum { PG_STARTUP, PG_PASSWORD, PG_READY, PG_BUSY, PG_ENDED } phase;
+    enum { PG_STARTUP, PG_LOGIN, PG_PROVING, PG_READY, PG_BUSY, PG_ENDED } phase;
     bool cancel_request;
+    const struct account *account;
+    struct scram_server scram;
+    bool challenged; /* SCRAM has begun */
+    uint8_t salt[4];
     uint8_t *in;
     size_t in_len;
     size_t in_size;
@@ -101,9 +106,14 @@ unsigned pg_held(const char *database, const char *user);
 /* Ends one connection, or breaks it. */
 void pg_kill_one(bool politely);
 /* --- between the files --- */
+/* postgres_login.c: the first packet; then messages in phase PROVING. */
+void pg_startup(struct pg_conn *c, uint32_t code, const struct frame *f);
+void pg_proof(struct pg_conn *c, char type, const uint8_t *body, size_t len);
 void pg_run_query(struct pg_conn *c, const char *text, size_t len);
 void pg_message(struct pg_conn *c, char type, const uint8_t *body, size_t len);
 void pg_flush(struct pg_conn *c);
+void pg_end(struct pg_conn *c);
+void pg_fatal(struct pg_conn *c, const char *sqlstate, const char *text);
 void pg_proceed(struct pg_conn *c); /* with what is in the input */
 void pg_error(struct pg_conn *c, const char *sqlstate, const char *text);
 void pg_ready(struct pg_conn *c);

@@ -4,6 +4,7 @@
 #include "actors/daemon.h"
 #include "actors/listener.h"
 #include "runtime/log.h"
+#include "tests/simulation/accounts.h"
 #include "tests/simulation/check.h"
 #include "tests/simulation/clients.h"
 #include "tests/simulation/postgres.h"
@@ -40,7 +41,7 @@ static void draw_plan(void)
 {
     plan.clients = sim_chance(200) ? between(1, 3) : between(2, 20);
     plan.queries = between(1, sim_chance(200) ? 60 : 20);
-    plan.think_us = sim_chance(300) ? 0 : between(1, 20000);
+    plan.think_us = sim_chance(300) ? 0 : between(1, sim_chance(500) ? 200 : 20000);
     plan.abort_pm = sim_chance(500) ? 0 : between(1, 100);
     plan.cancel_pm = sim_chance(500) ? 0 : between(1, 200);
     plan.error_pm = sim_chance(300) ? 0 : between(1, 200);
@@ -50,11 +51,19 @@ static void draw_plan(void)
     plan.cleanup = !sim_chance(100);
     plan.prepared = !sim_chance(150);
     plan.users = between(1, 3);
+    plan.proofs = sim_chance(400);
+    plan.wrong_pm = sim_chance(500) ? 0 : between(1, 200);
+    plan.memory_bytes = sim_chance(850) ? 256 << 20 : between(1, 20000);
+    plan.memory_short |= plan.memory_bytes < 256 << 20;
+    plan.remove_pm = sim_chance(500) ? 0 : between(100, 700);
+    plan.shutdown_us = sim_chance(800) ? 0 : between(1, sim_chance(700) ? 150000 : 2000000);
+    plan.login_ms = sim_chance(800) ? 30000 : between(2000, 10000);
+    accounts_draw(plan.users, plan.proofs);
     plan.pool_size = sim_chance(300) ? 1 : between(1, 6);
     plan.pool_size_most = plan.pool_size;
     plan.min_pool_size = sim_chance(700) ? 0 : between(0, plan.pool_size);
     plan.faults_pm = sim_chance(500) ? 0 : between(1, 60);
-    plan.admin_pm = sim_chance(500) ? 0 : between(1, 100);
+    plan.admin_pm = sim_chance(400) ? 0 : between(1, sim_chance(300) ? 600 : 100);
     plan.local = sim_chance(300);
     plan.round_robin = sim_chance(200);
     plan.lifetime_ms = sim_chance(700) ? 1200000 : between(20, 2000);
@@ -77,8 +86,10 @@ static void write_config(void)
 
     INVARIANT(file != NULL);
     fprintf(file, "general:\n  host: \"127.0.0.1\"\n  port: 6432\n"
-                  "  admin_username: admin\n  admin_password: secret\n"
-                  "  pg_hba: |\n    host all all 0.0.0.0/0 trust\n    local all all trust\n");
+                  "  admin_username: admin\n  admin_password: secret\n  pg_hba: |\n");
+    account_write_rules(file);
+    fprintf(file, "  client_login_timeout: %u\n  max_memory_usage: %u\n", plan.login_ms,
+            plan.memory_bytes);
     fprintf(file, "  query_wait_timeout: %u\n  prepared_statements: %s\n", plan.wait_ms,
             plan.prepared ? "true" : "false");
     fprintf(file, "  server_lifetime: %u\n  idle_timeout: %u\n  server_idle_check_timeout: %u\n",
@@ -97,8 +108,10 @@ static void write_config(void)
     fprintf(file, "    pool_mode: %s\n    cleanup_server_connections: %s\n    users:\n",
             plan.session_mode ? "session" : "transaction", plan.cleanup ? "true" : "false");
     for (unsigned i = 0; i < plan.users; i++) {
-        fprintf(file, "    - username: u%u\n      password: \"\"\n      pool_size: %u\n", i,
-                plan.pool_size);
+        if (accounts[i].absent)
+            continue;
+        account_write_user(file, &accounts[i]);
+        fprintf(file, "      pool_size: %u\n", plan.pool_size);
         if (plan.min_pool_size > 0)
             fprintf(file, "      min_pool_size: %u\n", plan.min_pool_size);
     }
@@ -133,6 +146,8 @@ static void begin_world(uint64_t seed, bool trace)
     options.hold_per_mille = sim_chance(300) ? 0 : between(1, 100);
     options.reset_per_mille = sim_chance(600) ? 0 : between(1, 300);
     options.refuse_per_mille = sim_chance(600) ? 0 : between(1, 200);
+    options.memory_per_mille = sim_chance(800) ? 0 : between(1, 300);
+    plan.memory_short = options.memory_per_mille > 0;
     options.readiness = sim_chance(400);
     options.checked = check_step;
     options.troubled = clients_trouble;
@@ -185,18 +200,31 @@ static void server_is_up(void *context)
     pg_server.down = false;
 }
 
+struct telling {
+    uint16_t kind;
+    unsigned per_mille; /* of pools */
+};
+
 static void tell_pool(void *context, struct pool_shared *shared)
 {
+    const struct telling *telling = context;
     actor_id pool = atomic_load(&shared->pool);
 
-    if (pool != 0)
-        actor_tell_kind(NULL, pool, *(uint16_t *)context);
+    if (pool != 0 && sim_chance(telling->per_mille))
+        actor_tell_kind(NULL, pool, telling->kind);
+}
+
+static void tell_some(uint16_t kind, unsigned per_mille)
+{
+    struct telling telling = {kind, per_mille};
+
+    sim_note("the operator says %s", message_kind_name(kind));
+    directory_each(tell_pool, &telling);
 }
 
 static void tell_pools(uint16_t kind)
 {
-    sim_note("the operator says %s", message_kind_name(kind));
-    directory_each(tell_pool, &kind);
+    tell_some(kind, 1000);
 }
 
 static void resume(void *context)
@@ -224,19 +252,29 @@ static void change_config(void)
     if (sim_chance(200))
         plan.local = !plan.local;
     plan.idle_ms += sim_chance(500);
+    if (sim_chance(plan.remove_pm))
+        accounts_change();
     write_config();
     sim_note("the operator reloads, pool_size %u", plan.pool_size);
     actor_tell_kind(NULL, app.daemon, MSG_DAEMON_RELOAD);
+}
+
+static void shut_down(void *context)
+{
+    (void)context;
+    sim_note("the operator shuts down");
+    plan.draining = true;
+    actor_tell_kind(NULL, app.daemon, MSG_DAEMON_SHUTDOWN);
 }
 
 static void operate(void)
 {
     switch (sim_below(4)) {
     case 0:
-        tell_pools(MSG_POOL_PAUSE);
+        tell_some(MSG_POOL_PAUSE, sim_chance(500) ? 1000 : 500);
         sim_at(sim_now_us() + sim_below(sim_chance(200) ? 2000000 : 50000), resume, NULL);
         return;
-    case 1: tell_pools(MSG_POOL_RECONNECT); return;
+    case 1: tell_some(MSG_POOL_RECONNECT, sim_chance(500) ? 1000 : 500); return;
     case 2: change_config(); return;
     default: tell_pools(MSG_POOL_TICK); return;
     }
@@ -292,13 +330,18 @@ void run_seed(uint64_t seed, bool trace)
     pg_begin();
     launch(NULL);
     sim_at(sim_now_us() + BEAT_US, beat, NULL);
+    if (plan.shutdown_us != 0)
+        sim_at(sim_now_us() + plan.shutdown_us, shut_down, NULL);
     run_until(clients_done);
     calm = true;
     sim_calm();
     run_until(check_is_quiet);
     check_at_rest();
+    if (plan.draining)
+        run_until(sim_stopped);
     tell_pools(MSG_POOL_DRAIN);
     run_until(check_is_quiet);
     run_until(check_is_empty);
+    check_nothing_left();
     unlink(path);
 }

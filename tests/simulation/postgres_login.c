@@ -1,0 +1,208 @@
+/* Logins at the simulated servers, and requests to cancel. */
+#include "tests/simulation/clients.h"
+#include "tests/simulation/postgres.h"
+
+#include <stdio.h>
+
+/* --- requests to cancel --- */
+
+static void cancel(uint32_t pid, uint32_t key)
+{
+    for (struct pg_conn *c = pg_server.conns; c != NULL; c = c->next) {
+        if (c->pid != pid || c->key != key)
+            continue;
+        if (c->phase != PG_BUSY || sim_chance(300)) {
+            sim_note("server %u: a signal is sent", pid);
+            c->signal_us = sim_now_us();
+            return;
+        }
+        struct pg_tag tag = pg_tag_of(c->running);
+        sim_note("server %u: cancel of %s", pid, c->running);
+        clients_cancelled(tag.client, tag.query);
+        c->cancelled = true;
+        pg_statement_done(c);
+        return;
+    }
+    sim_note("server %u: cancel of nothing", pid);
+}
+
+/* --- who comes --- */
+
+static const char *own_parameter(const struct parameter *list, int count, const char *name)
+{
+    for (int i = 0; i < count; i++) {
+        if (bytes_equal(list[i].name, bytes_of(name)))
+            return (const char *)list[i].value.at;
+    }
+    return "";
+}
+
+/* Those who take the place of old ones are there beside them for a while. */
+enum { REPLACEMENTS_MAX = 3 };
+
+static void check_limits(const struct pg_conn *c)
+{
+    unsigned held = pg_held(c->database, c->user);
+    unsigned all = pg_held(c->database, NULL);
+
+    /* A pool that was removed ends with its clients, when another may be there already. */
+    unsigned pools = 1 + account_of(c->user)->removed;
+
+    if (held > pools * plan.pool_size_most + (plan.replaces ? REPLACEMENTS_MAX : 0))
+        sim_fail("%u connections for %s@%s, of %u", held, c->user, c->database,
+                 plan.pool_size_most);
+    if (plan.cap_most > 0 && all > plan.cap_most + plan.reserve)
+        sim_fail("%u connections for %s, of %u and %u", all, c->database, plan.cap_most,
+                 plan.reserve);
+}
+
+static void logged_in(struct pg_conn *c)
+{
+    static const char *const reported[][2] = {{"server_version", "16.4"},
+                                              {"client_encoding", "UTF8"},
+                                              {"TimeZone", "UTC"},
+                                              {"application_name", "pg_doorman"},
+                                              {"standard_conforming_strings", "on"}};
+    uint8_t key[4];
+
+    write_authentication(&c->out, 0, NULL, 0);
+    for (size_t i = 0; i < COUNT_OF(reported); i++)
+        write_parameter_status(&c->out, bytes_of(reported[i][0]), bytes_of(reported[i][1]));
+    store_be32(key, c->key);
+    write_backend_key_data(&c->out, c->pid, key, sizeof key);
+    c->status = 'I';
+    pg_ready(c);
+}
+
+/* --- proofs --- */
+
+/* What the pooler has must do: it is never asked for what it cannot prove. */
+NO_RETURN static void not_proven(const struct pg_conn *c, const char *what)
+{
+    sim_fail("server %u: the pooler does not prove to be %s: %s", c->pid, c->user, what);
+}
+
+static void ask_for_proof(struct pg_conn *c)
+{
+    const struct account *account = account_of(c->user);
+
+    if (account == NULL)
+        sim_fail("server %u: nobody is called %s", c->pid, c->user);
+    c->account = account;
+    c->phase = PG_PROVING;
+    switch (account->demanded) {
+    case PROOF_NONE: logged_in(c); return;
+    case PROOF_MD5:
+        store_be32(c->salt, (uint32_t)sim_draw());
+        write_authentication(&c->out, 5, c->salt, sizeof c->salt);
+        break;
+    case PROOF_SCRAM:
+        c->scram.verifier = account->verifier;
+        write_sasl_mechanisms(&c->out);
+        break;
+    case PROOF_PASSWORD: not_proven(c, "no server asks for a password in plain");
+    }
+    pg_flush(c);
+}
+
+static void on_md5(struct pg_conn *c, const uint8_t *body, size_t len)
+{
+    struct bytes given;
+    char stored[MD5_TEXT + 1];
+    char wanted[MD5_TEXT + 1];
+
+    md5_stored(stored, c->account->password, c->account->name);
+    md5_response(wanted, stored, c->salt);
+    if (read_password(body, len, &given) != 0 || !bytes_equal(given, bytes_of(wanted)))
+        not_proven(c, "MD5");
+    logged_in(c);
+}
+
+static void on_scram_first(struct pg_conn *c, const uint8_t *body, size_t len)
+{
+    struct bytes mechanism;
+    struct bytes data;
+    uint8_t nonce[18];
+    struct failure why;
+
+    for (size_t i = 0; i < sizeof nonce; i++)
+        nonce[i] = (uint8_t)sim_draw();
+    if (read_sasl_initial(body, len, &mechanism, &data) != 0 ||
+        !bytes_equal(mechanism, bytes_of("SCRAM-SHA-256")) ||
+        scram_server_first(&c->scram, data, nonce, &why) != SCRAM_OK)
+        not_proven(c, "the beginning of SCRAM");
+    c->challenged = true;
+    write_authentication(&c->out, 11, c->scram.server_first, c->scram.server_first_len);
+    pg_flush(c);
+}
+
+static void on_scram_final(struct pg_conn *c, const uint8_t *body, size_t len)
+{
+    char final[128];
+    struct failure why;
+
+    if (scram_server_final(&c->scram, (struct bytes){body, len}, final, &why) != SCRAM_OK)
+        not_proven(c, "SCRAM");
+    write_authentication(&c->out, 12, final, strlen(final));
+    logged_in(c);
+}
+
+void pg_proof(struct pg_conn *c, char type, const uint8_t *body, size_t len)
+{
+    if (type == 'X') {
+        sim_far_close(&c->far);
+        pg_end(c);
+        return;
+    }
+    if (type != 'p')
+        not_proven(c, "it sends something else");
+    if (c->account->demanded == PROOF_MD5)
+        on_md5(c, body, len);
+    else if (c->challenged)
+        on_scram_final(c, body, len);
+    else
+        on_scram_first(c, body, len);
+}
+
+/* --- the first packet --- */
+
+static void login_later(void *context)
+{
+    struct pg_conn *c = context;
+
+    if (c->phase != PG_LOGIN)
+        return;
+    bool refused = sim_chance(plan.faults_pm / 4);
+    if (pg_server.down || refused)
+        clients_trouble();
+    if (pg_server.down)
+        pg_fatal(c, "57P03", "the database system is shutting down");
+    else if (refused)
+        pg_fatal(c, "53300", "sorry, too many clients already");
+    else
+        ask_for_proof(c);
+}
+
+void pg_startup(struct pg_conn *c, uint32_t code, const struct frame *f)
+{
+    struct parameter list[32];
+    struct failure why;
+
+    if (code == CODE_CANCEL) {
+        c->cancel_request = true;
+        cancel(load_be32(f->body), load_be32(f->body + 4));
+        sim_far_close(&c->far);
+        pg_end(c);
+        return;
+    }
+    if (code != PROTOCOL_3_0)
+        sim_fail("a server is asked for protocol %u", code);
+    int count = read_startup(f->body, f->body_len, list, COUNT_OF(list), &why);
+    if (count < 0)
+        sim_fail("a startup packet: %s", why.text);
+    snprintf(c->user, sizeof c->user, "%s", own_parameter(list, count, "user"));
+    snprintf(c->database, sizeof c->database, "%s", own_parameter(list, count, "database"));
+    check_limits(c);
+    c->phase = PG_LOGIN;
+    sim_at(sim_now_us() + sim_below(sim_chance(50) ? 2000000 : 3000), login_later, c);
+}
