@@ -40,6 +40,8 @@
     X(POOL_RESUME,    F_U(unused))                                                                 \
     X(POOL_RECONNECT, F_U(unused))                                                                 \
     X(POOL_DRAIN,     F_U(unused))                                                                 \
+    /* upgrade -> pool: the predecessor has no connections any more */                             \
+    X(POOL_ALONE,     F_U(unused))                                                                 \
     /* pool -> backend */                                                                          \
     X(BACKEND_CLEAN,  F_U(unused))                                                                 \
     X(BACKEND_CHECK,  F_U(unused))                                                                 \

@@ -49,6 +49,7 @@ static void pool_receive(struct worker *w, struct actor *self, struct message *m
     case MSG_POOL_PAUSE: pool_on_pause(w, p, true); break;
     case MSG_POOL_RESUME: pool_on_pause(w, p, false); break;
     case MSG_POOL_RECONNECT: pool_on_reconnect(w, p); break;
+    case MSG_POOL_ALONE: pool_on_alone(w, p); break;
     case MSG_POOL_DRAIN:
         p->draining = true;
         pool_end_idle(w, p, "graceful shutdown - releasing server connection");

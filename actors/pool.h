@@ -71,6 +71,7 @@ struct pool {
     uint32_t idle_size;
     uint32_t count[BACKEND_STATE_COUNT];
     uint32_t replaced; /* backends near their end for which another was opened */
+    uint32_t staying;  /* backends that the predecessor still has, and will hand over or close */
 
     struct waiter *waiters; /* ring; positions run freely */
     uint64_t waiters_head;

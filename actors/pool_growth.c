@@ -36,6 +36,12 @@ static uint32_t usable(const struct pool *p)
     return pool_size_now(p) - p->count[BACKEND_CLOSING];
 }
 
+/* Of pool_size. What a predecessor still has is on its way here. */
+static uint32_t taken(const struct pool *p)
+{
+    return pool_size_now(p) + p->staying;
+}
+
 /* --- is it quicker to wait? --- */
 
 /* Mean time between returns: an average that forgets within about a second, and at least as long as
@@ -110,19 +116,19 @@ enum cause { FOR_NOBODY, FOR_WAITERS, FOR_MINIMUM };
 /* Whom would one more connection serve? */
 static enum cause cause_to_open(struct worker *w, struct pool *p)
 {
-    if (p->draining || p->removed || p->paused || pool_size_now(p) >= p->effective->pool_size)
+    if (p->draining || p->removed || p->paused || taken(p) >= p->effective->pool_size)
         return FOR_NOBODY;
     if (p->waiting > coming(p) && !returns_are_quicker(w, p))
         return FOR_WAITERS;
     if (atomic_load_explicit(&app.handing_over, memory_order_relaxed))
         return FOR_NOBODY;
-    return usable(p) < p->effective->min_pool_size ? FOR_MINIMUM : FOR_NOBODY;
+    return usable(p) + p->staying < p->effective->min_pool_size ? FOR_MINIMUM : FOR_NOBODY;
 }
 
 /* How many could be begun for waiters at once. */
 static uint32_t room(const struct pool *p)
 {
-    return MIN(MIN(p->waiting - coming(p), p->effective->pool_size - pool_size_now(p)),
+    return MIN(MIN(p->waiting - coming(p), p->effective->pool_size - taken(p)),
                pool_gate(p) - p->count[BACKEND_LOGIN]);
 }
 

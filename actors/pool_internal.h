@@ -95,6 +95,7 @@ bool pool_expire_blocked(struct worker *w, struct pool *p);
 void pool_on_configure(struct worker *w, struct pool *p);
 void pool_on_tick(struct worker *w, struct pool *p);
 void pool_on_pause(struct worker *w, struct pool *p, bool paused);
+void pool_on_alone(struct worker *w, struct pool *p);
 void pool_on_reconnect(struct worker *w, struct pool *p);
 
 #endif

@@ -75,7 +75,7 @@ void pool_on_tick(struct worker *w, struct pool *p)
     if (UNLIKELY(statement_pressed()))
         take_statements(w, p);
     pool_grow(w, p);
-    p->scaling.deferred += !p->paused && pool_size_now(p) - p->count[BACKEND_CLOSING] <
+    p->scaling.deferred += !p->paused && pool_size_now(p) - p->count[BACKEND_CLOSING] + p->staying <
                                              p->effective->min_pool_size;
 }
 
@@ -86,6 +86,12 @@ void pool_on_pause(struct worker *w, struct pool *p, bool paused)
     p->paused = paused;
     log_info("%s: %s pool %s@%s", paused ? "PAUSE" : "RESUME", paused ? "paused" : "resumed",
              p->shared->user, p->shared->database);
+    pool_dispatch(w, p);
+}
+
+void pool_on_alone(struct worker *w, struct pool *p)
+{
+    p->staying = 0;
     pool_dispatch(w, p);
 }
 

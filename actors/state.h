@@ -69,7 +69,8 @@ enum state_section {
     X(17, R, counters)         \
     X(64, U, creations)        \
     X(65, U, parameters_known) \
-    X(66, U, schema_epoch)
+    X(66, U, schema_epoch)     \
+    X(67, U, staying)
 
 #define STATE_BACKEND_FIELDS(X) \
     X(1, U, id)                 \

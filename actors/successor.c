@@ -372,6 +372,12 @@ static void refuse(struct arrival *a, const char *reason)
         log_error("upgrade: %s", ignored.text);
 }
 
+static void tell_alone(void *context, struct pool_shared *shared)
+{
+    (void)context;
+    actor_tell_kind(NULL, atomic_load(&shared->pool), MSG_POOL_ALONE);
+}
+
 static void *run(void *argument)
 {
     struct arrival arrival = {0};
@@ -397,6 +403,7 @@ static void *run(void *argument)
     }
     arrival_free(&arrival, true);
     free(packet);
+    directory_each(tell_alone, NULL);
     forget_link();
     atomic_store(&busy, false);
     return NULL;

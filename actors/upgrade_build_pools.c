@@ -75,6 +75,7 @@ void build_pool(struct building *b, size_t i)
         p->epoch = (uint32_t)record->epoch;
     p->paused |= record->paused != 0;
     p->scaling.creations += record->creations;
+    p->staying = (uint32_t)record->staying;
     pool_adopt_begin(b->w, p);
     if (!p->parameters_known && record->parameters_known != 0 && b->opens_the_same[i]) {
         packer_free(&p->parameters);

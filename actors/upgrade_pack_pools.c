@@ -100,6 +100,20 @@ static struct bytes counters_list(struct packing *p, struct pool_shared *shared)
     return numbers_list(p, numbers, COUNT_OF(numbers));
 }
 
+/* Those that are closing are nobody's any more. */
+static uint64_t staying_of(const struct packing *p, const struct pool *pool)
+{
+    uint64_t count = 0;
+
+    for (const struct backend *b = pool->backends; b != NULL; b = b->pool_next) {
+        bool moves = b->actor.index < p->load->record_size &&
+                     p->load->record_of[b->actor.index] != 0;
+
+        count += b->state != BACKEND_CLOSING && !moves;
+    }
+    return count;
+}
+
 void put_pools(struct packing *p)
 {
     state_section_begin(p->out, STATE_POOLS, true);
@@ -123,6 +137,7 @@ void put_pools(struct packing *p)
             .waiters = waiters_of(p, pool),
             .failures = pool->failures,
             .creations = pool->scaling.creations,
+            .staying = staying_of(p, pool),
             .schema_epoch = atomic_load(&pool->shared->ddl_epoch),
         };
         if (atomic_load(&pool->shared->pool) == actor_id_of(&pool->actor))

@@ -24,6 +24,8 @@ enum {
 /* How long the parts of a freeze took, for the log. */
 enum lap { LAP_HELD, LAP_CHOSEN, LAP_WRITTEN, LAP_SENT, LAP_PREPARED, LAP_ADOPTED, LAP_COUNT };
 
+static uint32_t backends_told; /* that stay, as the successor knows it */
+
 struct round {
     uint64_t laps_us[LAP_COUNT]; /* clock at the end of each */
     const struct upgrade_child *child;
@@ -362,7 +364,9 @@ static void round_free(struct round *r)
 static enum round_result run(struct round *r, uint64_t generation, uint64_t round,
                              struct failure *why)
 {
-    if (round > 1 && r->load.session_count == 0 && r->load.backend_count == 0)
+    /* The successor's pools are to know what is still on its way to them. */
+    if (round > 1 && r->load.session_count == 0 && r->load.backend_count == 0 &&
+        r->load.backends_left == backends_told)
         return ROUND_NOTHING;
     if (ship(r, generation, round, why) == 0) {
         enum round_result result = decide(r, why);
@@ -388,6 +392,7 @@ enum round_result upgrade_round(const struct upgrade_child *child, uint64_t gene
     if (result == ROUND_MOVED || result == ROUND_LOST)
         freeze_on(0, leave, &r);
     if (result == ROUND_MOVED) {
+        backends_told = r.load.backends_left;
         say_laps(&r);
         upgrade_status_change(count, &r);
     }

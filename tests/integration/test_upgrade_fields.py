@@ -43,7 +43,7 @@ FIELDS = {
             skipped replaying clean_waits hangup replacement streaming stream_len""",
     },
     ("actors/pool.h", "pool"): {
-        "written": """shared idle idle_head idle_count idle_size waiters waiters_head waiters_tail
+        "written": """shared staying idle idle_head idle_count idle_size waiters waiters_head waiters_tail
             waiters_size waiting parameters parameters_known epoch paused scaling""",
         "made anew": """actor config effective backends count replaced mixed_deadlines permits
             evict_age_us reserve_wait_us effective_minimum alarm_us removed""",
