@@ -259,6 +259,7 @@ void show_pools_memory(struct admin_run *run);
 void show_stats(struct admin_run *run);
 void show_pool_scaling(struct admin_run *run);
 void show_pool_coordinator(struct admin_run *run);
+void show_auth_query(struct admin_run *run);
 void show_databases(struct admin_run *run);
 void show_users(struct admin_run *run);
 void show_lists(struct admin_run *run);

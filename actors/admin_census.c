@@ -173,11 +173,10 @@ static void add_pool(void *context, struct pool_shared *shared)
 static void fill_from_config(struct pool_row *row, struct arena *arena)
 {
     struct config *config = app_config();
-    const struct pool_config *pool = config_pool(config, row->database);
-    const struct user_config *user = pool == NULL ? NULL : config_user(pool, row->user);
+    const struct effective *effective = pool_wanted(config, row->shared);
 
-    if (user != NULL)
-        copy_settings(row, arena, &user->effective);
+    if (effective != NULL)
+        copy_settings(row, arena, effective);
     config_unref(config);
 }
 

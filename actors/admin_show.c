@@ -189,29 +189,6 @@ static void show_startup_parameters(struct admin_run *run)
     config_unref(config);
 }
 
-/* --- without rows: nothing of that kind is configured --- */
-
-static void show_auth_query(struct admin_run *run)
-{
-    static const struct column columns[] = {
-        {"database", CELL_TEXT, 0},
-        COLUMN_ZERO("cache_entries"),
-        COLUMN_ZERO("cache_hits"),
-        COLUMN_ZERO("cache_misses"),
-        COLUMN_ZERO("cache_refetches"),
-        COLUMN_ZERO("cache_rate_limited"),
-        COLUMN_ZERO("auth_success"),
-        COLUMN_ZERO("auth_failure"),
-        COLUMN_ZERO("executor_queries"),
-        COLUMN_ZERO("executor_errors"),
-        COLUMN_ZERO("dynamic_pools_current"),
-        COLUMN_ZERO("dynamic_pools_created"),
-        COLUMN_ZERO("dynamic_pools_destroyed"),
-    };
-
-    table_head(&(struct table)TABLE(&run->out, columns));
-}
-
 /* --- the tables --- */
 
 /* In the order of tab completion; hidden ones are not offered there. */

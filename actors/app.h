@@ -23,9 +23,18 @@ extern const struct actor_type listener_type;
 extern const struct actor_type daemon_type;
 extern const struct actor_type admin_type;
 extern const struct actor_type coordinator_type;
+extern const struct actor_type auth_query_type;
 
 /* Ranks: inline asks go upward only. */
 enum { RANK_SESSION = 1, RANK_BACKEND = 2, RANK_POOL = 3, RANK_COORDINATOR = 4, RANK_ROOT = 9 };
+
+/* How the pooler came to know a user. */
+enum pool_origin {
+    ORIGIN_NONE,      /* it was configured once */
+    ORIGIN_STATIC,    /* it is configured */
+    ORIGIN_SHARED,    /* auth_query.server_user, for all that are found */
+    ORIGIN_LOOKED_UP, /* auth_query has found it */
+};
 
 /* Messages of the server that may be larger than message_size_to_be_stream. */
 enum stream_kind { STREAM_DATA_ROW, STREAM_COPY_DATA, STREAM_FUNCTION_RESULT, STREAM_KINDS };
@@ -57,8 +66,12 @@ struct pool_shared {
     char *user;
     _Atomic actor_id pool; /* 0: no longer configured */
     _Atomic int mode;      /* enum pool_mode, for new sessions */
+    _Atomic int origin;    /* enum pool_origin; written with the lock */
+    _Atomic uint32_t
+        clients; /* sessions that were looked up: their pool is kept (pools_dynamic.c) */
 
     pthread_mutex_t lock;        /* guards what follows, up to the counters */
+    struct pair_list *overlay;   /* startup parameters of a user that was looked up; NULL: none */
     enum material_kind material; /* what backends log in with */
     char md5[MD5_TEXT + 1];
     uint8_t client_key[SCRAM_KEY];

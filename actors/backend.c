@@ -1,6 +1,7 @@
 #define LOG_MODULE "pg_doorman::server"
 #include "actors/backend.h"
 
+#include "actors/auth_query_result.h"
 #include "actors/backend_internal.h"
 #include "actors/pool.h"
 #include "proto/messages.h"
@@ -192,6 +193,38 @@ static void on_work(struct worker *w, struct backend *b, bool clean)
     actor_tell(w, b->pool, MESSAGE(POOL_GONE, .backend = actor_id_of(&b->actor)));
 }
 
+/* For auth_query. */
+static void on_lookup(struct worker *w, struct backend *b, struct message *m)
+{
+    struct msg_BACKEND_LOOKUP want = message_get_BACKEND_LOOKUP(m);
+    char *query = strndup((const char *)want.query.at, want.query.len);
+    char *user = strndup((const char *)want.user.at, want.user.len);
+    struct lookup_result result;
+
+    INVARIANT(query != NULL && user != NULL);
+    bool lost = backend_lookup(w, b, query, user, &result) != 0;
+    bool failed = lost || result.problem.text[0] != '\0';
+    enum lookup_outcome outcome = failed ? LOOKUP_FAILED : lookup_result_end(&result, user);
+    const char *secret = outcome == LOOKUP_FOUND ? result.secret : "";
+
+    if (outcome == LOOKUP_UNKNOWN && result.rows > 0)
+        fail(&result.problem, "password is NULL or empty");
+    actor_tell(w, b->pool,
+               MESSAGE(LOOKUP_DONE, .backend = actor_id_of(&b->actor), .outcome = outcome,
+                       .lost = lost, .type = result.parameters_type, .secret = bytes_of(secret),
+                       .parameters = {(const uint8_t *)result.parameters, result.parameters_len},
+                       .problem = bytes_of(result.problem.text)));
+    lookup_result_free(&result);
+    free(query);
+    free(user);
+    if (!lost)
+        return;
+    b->broken = true;
+    log_closed(w, b, bytes_of("lookup failed"));
+    conn_close_wait(w, &b->conn);
+    actor_tell(w, b->pool, MESSAGE(POOL_GONE, .backend = actor_id_of(&b->actor)));
+}
+
 static void backend_receive(struct worker *w, struct actor *self, struct message *m)
 {
     struct backend *b = backend_of(self);
@@ -201,6 +234,7 @@ static void backend_receive(struct worker *w, struct actor *self, struct message
     case MSG_BACKEND_CLEAN: on_work(w, b, true); break;
     case MSG_BACKEND_CHECK: on_work(w, b, false); break;
     case MSG_BACKEND_CLOSE: on_close(w, b, m); break;
+    case MSG_BACKEND_LOOKUP: on_lookup(w, b, m); break;
     case MSG_BACKEND_HANGUP:
         actor_tell(w, b->pool, MESSAGE(BACKEND_HANGUP, .backend = actor_id_of(self)));
         break;
@@ -215,7 +249,8 @@ static bool backend_blocks(const struct actor *self, const struct message *m)
 {
     (void)self;
     return m->kind == MESSAGE_START || m->kind == MSG_BACKEND_CLEAN ||
-           m->kind == MSG_BACKEND_CHECK || m->kind == MSG_BACKEND_CLOSE;
+           m->kind == MSG_BACKEND_CHECK || m->kind == MSG_BACKEND_CLOSE ||
+           m->kind == MSG_BACKEND_LOOKUP;
 }
 
 static uint32_t backend_pack(const struct actor *a, struct packer *out)

@@ -26,6 +26,11 @@ struct exchange {
 MUST_CHECK int backend_exchange(struct worker *w, struct backend *b, struct exchange *x);
 /* Asks the backend which kinds of state (enum scan_kind) are there that should not be: 0, or -1. */
 MUST_CHECK int backend_verify(struct worker *w, struct backend *b, uint16_t *found);
+/* For auth_query: who is that? 0: `result` says. -1: the connection is no good any more; `result`
+ * has the problem. lookup_result_begin() is called here. */
+struct lookup_result;
+MUST_CHECK int backend_lookup(struct worker *w, struct backend *b, const char *query,
+                              const char *user, struct lookup_result *result);
 /* Is it alive? An empty query. */
 MUST_CHECK int backend_check(struct worker *w, struct backend *b);
 

@@ -163,6 +163,7 @@ static void register_types(void)
     actor_type_register(&daemon_type);
     actor_type_register(&admin_type);
     actor_type_register(&coordinator_type);
+    actor_type_register(&auth_query_type);
 }
 
 static const char *engine_wanted(const struct general_config *general)

@@ -92,8 +92,23 @@
     X(DAEMON_SHUTDOWN, F_U(unused))                                                                \
     /* upgrade -> session: it is another process's now */                                          \
     X(SESSION_MOVED,  F_U(unused))                                                                 \
-    /* helper -> session; right: the password was (when it was to be compared) */                    \
-    X(DERIVED_KEYS,   F_U(right))
+    /* helper -> session; right: the password was (when it was to be compared) */                  \
+    X(DERIVED_KEYS,   F_U(right))                                                                  \
+    /* session -> auth_query: who is that? again: what is remembered did not serve. Answered by    \
+     * AUTH_ANSWER; outcome: enum lookup_outcome */                                                \
+    X(AUTH_LOOKUP,    F_U(ticket) F_U(again) F_B(user))                                            \
+    X(AUTH_ANSWER,    F_U(ticket) F_U(outcome))                                                    \
+    /* session -> auth_query: what is remembered of this user led nowhere */                       \
+    X(AUTH_DISTRUST,  F_B(user))                                                                   \
+    /* daemon -> auth_query */                                                                     \
+    X(AUTH_CONFIGURE, F_U(unused))                                                                 \
+    /* auth_query -> backend of its own, and its answer; outcome: enum lookup_outcome, lost: the   \
+     * connection is no good any more, type: of the parameters */                                  \
+    X(BACKEND_LOOKUP, F_B(query) F_B(user))                                                        \
+    X(LOOKUP_DONE,    F_U(backend) F_U(outcome) F_U(lost) F_U(type) F_B(secret) F_B(parameters)    \
+                      F_B(problem))                                                                \
+    /* pool -> itself, session -> pool: does anybody still need it? */                             \
+    X(POOL_COLLECT,   F_U(unused))
 /* clang-format on */
 
 enum message_kind {

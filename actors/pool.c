@@ -44,6 +44,7 @@ static void pool_receive(struct worker *w, struct actor *self, struct message *m
     case MSG_POOL_KEEP: pool_on_keep(w, p, m); break;
     case MESSAGE_ALARM: on_alarm(w, p, m); break;
     case MSG_POOL_TICK: pool_on_tick(w, p); break;
+    case MSG_POOL_COLLECT: pool_collect(w, p); break;
     case MESSAGE_START:
     case MSG_POOL_CONFIGURE: pool_on_configure(w, p); break;
     case MSG_POOL_PAUSE: pool_on_pause(w, p, true); break;
@@ -179,6 +180,8 @@ static uint32_t pool_pack(const struct actor *a, struct packer *out)
     pack_str(out, p->shared->user);
     pack_str(out, "paused");
     pack_bool(out, p->paused);
+    pack_str(out, "dynamic");
+    pack_bool(out, p->dynamic);
     pack_str(out, "epoch");
     pack_uint(out, p->epoch);
     pack_str(out, "size");
@@ -197,7 +200,7 @@ static uint32_t pool_pack(const struct actor *a, struct packer *out)
     pack_waiters(p, out);
     pack_str(out, "streams");
     pack_streams(p, out);
-    return 12;
+    return 13;
 }
 
 static const char *pool_state(const struct actor *a)

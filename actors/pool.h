@@ -86,6 +86,7 @@ struct pool {
 
     uint32_t epoch;
     bool paused;
+    bool dynamic;        /* its user was found by auth_query; counted */
     bool draining;       /* backends are closed when they come back */
     bool removed;        /* no longer configured: ends when empty */
     uint64_t alarm_us;   /* the earliest alarm that is set; 0: none */
@@ -129,6 +130,29 @@ void pool_append_waiter(struct pool *p, struct waiter waiter);
 /* Makes or finds the pools of a configuration, in place: connections that may be kept are kept.
  * From the daemon. */
 void pools_configure(struct worker *w, struct config *config);
+/* A pool actor for it, in its directory entry; it configures itself. There must be none. */
+void pool_create(struct worker *w, struct pool_shared *shared);
+/* What sessions and caches read of the settings. */
+void pool_follow(struct pool_shared *shared, const struct effective *effective);
+/* With shared's lock: the secret that was found, and what backends can do with it. */
+void secret_look_up(struct pool_shared *shared, const char *secret);
+
+/* --- pools_dynamic.c --- */
+/* auth_query has found that user. Unless it is configured, this is its secret, and these are
+ * startup parameters for its backends. */
+void pools_looked_up(struct worker *w, const char *database, const char *user, const char *secret,
+                     const struct pair_list *overlay);
+/* The settings that a configuration has for a pool, within it; NULL: none. */
+const struct effective *pool_wanted(struct config *config, struct pool_shared *shared);
+/* Is that because auth_query may find it? */
+bool pool_wanted_dynamic(const struct config *config, const struct pool_shared *shared);
+/* Makes a pool for it, unless there is one. */
+void pools_ensure(struct worker *w, struct pool_shared *shared);
+/* A session that was looked up will use this pool from now on: it is made if it is not there, and
+ * stays as long as sessions refer to it. */
+void pools_admit(struct worker *w, struct pool_shared *shared);
+/* The session does not any more; in_vain: its login has failed. */
+void pools_leave(struct worker *w, struct pool_shared *shared, bool in_vain);
 /* Every invariant of one pool that can be told from the pool alone: counts of states, idle and
  * leased backends, order and number of waiters, size, permits. Cheap ones always, walks in debug
  * builds. Between messages. */

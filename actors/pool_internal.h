@@ -97,5 +97,16 @@ void pool_on_tick(struct worker *w, struct pool *p);
 void pool_on_pause(struct worker *w, struct pool *p, bool paused);
 void pool_on_alone(struct worker *w, struct pool *p);
 void pool_on_reconnect(struct worker *w, struct pool *p);
+/* Nobody is served any more; it ends with its last backend. */
+void pool_close(struct worker *w, struct pool *p);
+
+/* --- pools_dynamic.c: pools that are there because auth_query has found their user --- */
+/* It is, and is not one any more; counts: as destroyed. */
+void pool_dynamic_begin(struct pool *p);
+void pool_dynamic_end(struct pool *p, bool counts);
+/* One that is empty, and that no session refers to, ends. */
+void pool_collect(struct worker *w, struct pool *p);
+/* The same for one whose configuration has changed, be it empty or not. True: it has ended. */
+bool pool_collect_reconfigured(struct worker *w, struct pool *p);
 
 #endif

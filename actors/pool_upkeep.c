@@ -77,6 +77,7 @@ void pool_on_tick(struct worker *w, struct pool *p)
     pool_grow(w, p);
     p->scaling.deferred += !p->paused && pool_size_now(p) - p->count[BACKEND_CLOSING] + p->staying <
                                              p->effective->min_pool_size;
+    pool_collect(w, p);
 }
 
 /* --- commands --- */
@@ -137,7 +138,7 @@ static bool limits_changed(const struct effective *a, const struct effective *b)
 }
 
 /* The user is no longer configured. */
-static void close_pool(struct worker *w, struct pool *p)
+void pool_close(struct worker *w, struct pool *p)
 {
     actor_id mine = actor_id_of(&p->actor);
 
@@ -180,20 +181,55 @@ static void adopt(struct worker *w, struct pool *p, struct config *config,
     config_unref(config_before);
 }
 
+/* A user that was found may be written down now, or the other way round. */
+static void follow_origin(struct pool *p, bool dynamic)
+{
+    if (dynamic && !p->dynamic) {
+        pool_dynamic_begin(p);
+    } else if (!dynamic && p->dynamic) {
+        log_info("static user '%s' overrides dynamic pool %s@%s", p->shared->user, p->shared->user,
+                 p->shared->database);
+        pool_dynamic_end(p, true);
+    }
+}
+
+/* A pool of its section is not what it was: one that nobody uses now is made anew when needed. */
+static bool section_changed(const struct pool *p, const struct config *config)
+{
+    return p->config != NULL && p->config != config &&
+           !config_pool_same(config_pool(p->config, p->shared->database),
+                             config_pool(config, p->shared->database));
+}
+
+static void no_longer_wanted(struct worker *w, struct pool *p)
+{
+    if (p->removed) /* once told, it ends: a reload that brings the name back makes a new one */
+        return;
+    if (p->dynamic) {
+        log_info("RELOAD: removed 1 dynamic pool(s): %s@%s", p->shared->user, p->shared->database);
+        pool_dynamic_end(p, true);
+    }
+    pool_close(w, p);
+}
+
 void pool_on_configure(struct worker *w, struct pool *p)
 {
     struct config *config = app_config();
-    const struct pool_config *pool = config_pool(config, p->shared->database);
-    const struct user_config *user = pool == NULL ? NULL : config_user(pool, p->shared->user);
+    const struct effective *effective = p->removed ? NULL : pool_wanted(config, p->shared);
+    bool dynamic = pool_wanted_dynamic(config, p->shared);
 
-    if (user == NULL || p->removed) {
+    if (effective == NULL) {
         config_unref(config);
-        if (!p->removed) /* once told, it ends: a reload that brings the name back makes a new one
-                          */
-            close_pool(w, p);
+        no_longer_wanted(w, p);
         return;
     }
-    adopt(w, p, config, &user->effective);
+    if (dynamic && p->dynamic && section_changed(p, config) && pool_collect_reconfigured(w, p)) {
+        config_unref(config);
+        return;
+    }
+    follow_origin(p, dynamic);
+    pool_follow(p->shared, effective);
+    adopt(w, p, config, effective);
     pool_permits_configure(w, p);
     while (pool_size_now(p) - p->count[BACKEND_CLOSING] > p->effective->pool_size &&
            p->idle_count > 0)

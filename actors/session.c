@@ -37,8 +37,10 @@ const char *session_state_word(const struct session *s)
 #define TO(p) (1u << SESSION_##p)
 #define ENDS  TO(CLOSED)
 static const uint32_t may_go[SESSION_PHASE_COUNT] = {
-    [SESSION_START] = TO(AUTH) | TO(DERIVING) | TO(LOGIN) | TO(ADMIN) | TO(CANCEL) | ENDS,
-    [SESSION_AUTH] = TO(DERIVING) | TO(LOGIN) | TO(ADMIN) | ENDS,
+    [SESSION_START] = TO(LOOKUP) | TO(AUTH) | TO(DERIVING) | TO(LOGIN) | TO(ADMIN) | TO(CANCEL) |
+                      ENDS,
+    [SESSION_LOOKUP] = TO(AUTH) | TO(DERIVING) | TO(LOGIN) | ENDS,
+    [SESSION_AUTH] = TO(LOOKUP) | TO(DERIVING) | TO(LOGIN) | TO(ADMIN) | ENDS,
     [SESSION_DERIVING] = TO(AUTH) | TO(LOGIN) | ENDS,
     [SESSION_LOGIN] = TO(IDLE) | ENDS,
     [SESSION_IDLE] = TO(WAITING) | TO(BOUND) | ENDS,
@@ -160,6 +162,7 @@ static void run_input(struct worker *w, struct session *s)
     case SESSION_BOUND: session_on_client_input(w, s); break;
     case SESSION_DRAINING:
     case SESSION_CLOSED: session_consume(w, s, session_input_len(s)); break;
+    case SESSION_LOOKUP:
     case SESSION_DERIVING:
     case SESSION_LOGIN:
     case SESSION_WAITING:
@@ -181,6 +184,7 @@ static bool wants_input(const struct session *s)
     case SESSION_BOUND: return !session_must_pause(s) || session_input_len(s) < BATCH_HIGH;
     case SESSION_WAITING:
     case SESSION_RELEASING:
+    case SESSION_LOOKUP:
     case SESSION_DERIVING:
     case SESSION_LOGIN:
     case SESSION_CANCEL:
@@ -371,6 +375,7 @@ static void session_receive(struct worker *w, struct actor *self, struct message
     case MSG_SESSION_LOGIN_TIMEOUT: session_login_overdue(w, s); break;
     case MSG_POOL_PARAMETERS: session_on_parameters(w, s, m); break;
     case MSG_DERIVED_KEYS: session_on_derived(w, s, m); break;
+    case MSG_AUTH_ANSWER: session_on_lookup(w, s, m); break;
     case MSG_SESSION_CANCEL: session_on_cancel(w, s, m); break;
     case MSG_CANCEL_DONE: session_close(w, s, NULL); break;
     case MSG_SESSION_DRAIN: session_drain(w, s); break;

@@ -7,6 +7,7 @@
  * Phases:
  *   START     the first packet (SSLRequest, CancelRequest, StartupMessage)
  *   AUTH      a password or SASL message
+ *   LOOKUP    auth_query, for who that user is
  *   DERIVING  a helper thread makes keys of a password
  *   LOGIN     the pool, for the server's parameters
  *   IDLE      a client message; holds no backend
@@ -31,6 +32,7 @@
 
 #define SESSION_PHASES(X) \
     X(START)              \
+    X(LOOKUP)             \
     X(AUTH)               \
     X(DERIVING)           \
     X(LOGIN)              \
@@ -75,6 +77,11 @@ struct session_login {
     enum auth_step step;
     uint8_t declined; /* requests for encryption */
     bool admin;
+    bool mock;                      /* there is no such user; the client need not know */
+    bool again;                     /* the user was looked up anew after a wrong password */
+    struct auth_query_state *found; /* the user was looked up; NULL: it is configured */
+    uint32_t lookup;                /* number of the open one */
+    char response[MD5_TEXT + 1];    /* what the client answered to the MD5 challenge */
     uint8_t salt[4];
     char md5[MD5_TEXT + 1]; /* stored form to check against */
     struct scram_server scram;
@@ -103,6 +110,7 @@ struct session {
     bool replayed : 1;        /* the batch was put back once (session_heal.c) */
     bool skip_parameters : 1; /* it has had the next ParameterDescription already */
     bool skip_to_sync : 1;    /* phase IDLE: the rest of a batch that was cancelled is dropped */
+    bool admitted : 1;        /* counted in shared->clients */
     bool copy_synced : 1;     /* a Sync during this COPY (session_copy.c, as those that follow) */
     bool copy_asked : 1;      /* has it failed, and which Syncs are answered? */
     bool copy_due : 1;        /* that is to be asked behind the message that is passing */
@@ -230,6 +238,7 @@ void session_on_startup_input(struct worker *w, struct session *s);
 void session_on_derived(struct worker *w, struct session *s, struct message *m);
 void session_on_parameters(struct worker *w, struct session *s, struct message *m);
 void session_login_free(struct session *s);
+void session_on_lookup(struct worker *w, struct session *s, struct message *m);
 /* session_input.c: client -> server */
 void session_on_client_input(struct worker *w, struct session *s);
 /* The first message of the input, whole or not, is dropped. */

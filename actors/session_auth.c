@@ -11,6 +11,15 @@
 static const char wrong_password[] =
     "Authentication failed. Please check your username and password.";
 
+/* Of this process: what makes the salts of users who do not exist. */
+static uint8_t mock_secret[SCRAM_KEY];
+static pthread_once_t mock_once = PTHREAD_ONCE_INIT;
+
+static void draw_mock_secret(void)
+{
+    random_secret(mock_secret, sizeof mock_secret);
+}
+
 static void put(struct worker *w, struct session *s, struct writer *out)
 {
     INVARIANT(!out->failed);
@@ -42,19 +51,26 @@ static void ask_clear(struct worker *w, struct session *s)
     put(w, s, &out);
 }
 
-static void ask_scram(struct worker *w, struct session *s)
+/* With the verifier that is in login->scram. */
+static void offer_scram(struct worker *w, struct session *s)
 {
-    struct pool_shared *shared = s->shared;
     struct writer out;
 
-    pthread_mutex_lock(&shared->lock);
-    s->login->scram.verifier = shared->verifier;
-    pthread_mutex_unlock(&shared->lock);
     s->login->step = AUTH_SCRAM_FIRST;
     session_go(s, SESSION_AUTH);
     writer_init(&out);
     write_sasl_mechanisms(&out);
     put(w, s, &out);
+}
+
+static void ask_scram(struct worker *w, struct session *s)
+{
+    struct pool_shared *shared = s->shared;
+
+    pthread_mutex_lock(&shared->lock);
+    s->login->scram.verifier = shared->verifier;
+    pthread_mutex_unlock(&shared->lock);
+    offer_scram(w, s);
 }
 
 static void start_scram(struct worker *w, struct session *s, const char *secret)
@@ -94,6 +110,14 @@ bool session_auth_start(struct worker *w, struct session *s, const struct hba_pe
     case HBA_SCRAM: start_scram(w, s, secret); break;
     case HBA_CLEARTEXT: ask_clear(w, s); break;
     case HBA_DENY:
+        if (s->login->found != NULL) {
+            snprintf(text, sizeof text,
+                     "Connection from IP address %s to %s@%s is not permitted by HBA "
+                     "configuration.",
+                     session_address(s), session_user(s), session_database(s));
+            session_fatal(w, s, "28000", text, false);
+            break;
+        }
         snprintf(text, sizeof text,
                  "Connection with scram password from IP address %s to %s@%s is not permitted by "
                  "HBA configuration. Please contact your database administrator.",
@@ -103,14 +127,60 @@ bool session_auth_start(struct worker *w, struct session *s, const struct hba_pe
     case HBA_UNUSABLE:
         log_warn("[%s@%s] unsupported password type", session_user(s), session_database(s));
         session_fatal(w, s, "28P01",
-                      "Authentication method not supported. Please contact your database "
-                      "administrator.",
+                      s->login->found != NULL
+                          ? "Unsupported authentication method for auth_query user."
+                          : "Authentication method not supported. Please contact your database "
+                            "administrator.",
                       false);
         break;
     }
     OPENSSL_cleanse(secret, strlen(secret));
     free(secret);
     return trusted;
+}
+
+/* A challenge that nobody can answer. The salt depends on the name, so that asking twice tells
+ * nothing. */
+static void mock_scram(struct worker *w, struct session *s)
+{
+    struct scram_verifier *verifier = &s->login->scram.verifier;
+
+    pthread_once(&mock_once, draw_mock_secret);
+    scram_mock_salt(verifier, mock_secret, session_database(s), session_user(s));
+    random_secret(verifier->stored_key, sizeof verifier->stored_key);
+    random_secret(verifier->server_key, sizeof verifier->server_key);
+    offer_scram(w, s);
+}
+
+static void mock_md5(struct worker *w, struct session *s)
+{
+    uint8_t nobody[16];
+    char password[2 * sizeof nobody + 1];
+
+    random_secret(nobody, sizeof nobody);
+    for (size_t i = 0; i < sizeof nobody; i++)
+        snprintf(password + 2 * i, 3, "%02x", nobody[i]);
+    md5_stored(s->login->md5, password, session_user(s));
+    ask_md5(w, s);
+}
+
+bool session_auth_mock(struct worker *w, struct session *s, const struct hba_peer *peer)
+{
+    const struct hba *hba = s->login->config->hba;
+    enum hba_method method = hba_method(hba, peer, session_database(s), session_user(s),
+                                        SECRET_SCRAM);
+
+    if (method == HBA_DENY || method == HBA_UNUSABLE)
+        method = hba_method(hba, peer, session_database(s), session_user(s), SECRET_MD5);
+    switch (method) {
+    case HBA_SCRAM: mock_scram(w, s); return true;
+    case HBA_MD5: mock_md5(w, s); return true;
+    case HBA_CLEARTEXT: ask_clear(w, s); return true;
+    case HBA_TRUST:
+    case HBA_DENY:
+    case HBA_UNUSABLE: break;
+    }
+    return false;
 }
 
 void session_auth_admin(struct worker *w, struct session *s)
@@ -130,6 +200,10 @@ static void refuse_password(struct worker *w, struct session *s)
 {
     char text[256];
 
+    if (s->login->found != NULL) {
+        session_lookup_refused(w, s, "password authentication failed");
+        return;
+    }
     if (!s->login->admin) {
         log_error("[%s@%s] %s authentication failed from %s", session_user(s), session_database(s),
                   s->login->step == AUTH_MD5 ? "MD5" : "password", session_address(s));
@@ -141,31 +215,58 @@ static void refuse_password(struct worker *w, struct session *s)
     session_fatal(w, s, "28P01", text, false);
 }
 
+/* What is in force now; "" when it cannot be told. */
+static void md5_in_force(const struct session *s, char stored[MD5_TEXT + 1])
+{
+    struct pool_shared *shared = s->shared;
+
+    stored[0] = '\0';
+    pthread_mutex_lock(&shared->lock);
+    if (shared->secret_kind == SECRET_MD5)
+        snprintf(stored, MD5_TEXT + 1, "%s", shared->secret);
+    else if (shared->secret_kind == SECRET_PLAIN)
+        md5_stored(stored, shared->secret, session_user(s));
+    pthread_mutex_unlock(&shared->lock);
+}
+
 /* A reload may have changed it since the client was asked. */
 static bool md5_is_in_force(const struct session *s)
 {
-    struct pool_shared *shared = s->shared;
-    char stored[MD5_TEXT + 1] = "";
+    char stored[MD5_TEXT + 1];
 
     if (s->login->admin)
         return true;
-    pthread_mutex_lock(&shared->lock);
-    if (shared->secret_kind == SECRET_MD5)
-        snprintf(stored, sizeof stored, "%s", shared->secret);
-    else if (shared->secret != NULL)
-        md5_stored(stored, shared->secret, session_user(s));
-    pthread_mutex_unlock(&shared->lock);
+    if (s->login->mock)
+        return false;
+    md5_in_force(s, stored);
     return strcmp(stored, s->login->md5) == 0;
+}
+
+bool session_auth_response_fits(const struct session *s)
+{
+    char stored[MD5_TEXT + 1];
+    char wanted[MD5_TEXT + 1];
+
+    md5_in_force(s, stored);
+    if (stored[0] == '\0')
+        return false;
+    md5_response(wanted, stored, s->login->salt);
+    return secret_equal(s->login->response, strlen(s->login->response), wanted, MD5_TEXT);
 }
 
 static bool on_md5(struct worker *w, struct session *s, struct cursor *body)
 {
+    struct session_login *l = s->login;
     struct bytes given = cursor_string(body);
     char wanted[MD5_TEXT + 1];
 
-    md5_response(wanted, s->login->md5, s->login->salt);
+    md5_response(wanted, l->md5, l->salt);
     if (!body->bad && secret_equal(given.at, given.len, wanted, MD5_TEXT) && md5_is_in_force(s))
         return true;
+    if (l->found != NULL && !l->mock && !body->bad && given.len == MD5_TEXT) {
+        memcpy(l->response, given.at, given.len);
+        return session_lookup_again(w, s);
+    }
     refuse_password(w, s);
     return false;
 }
@@ -179,7 +280,8 @@ static bool on_clear(struct worker *w, struct session *s, struct cursor *body)
     char md5[MD5_TEXT + 1];
     bool right = false;
 
-    if (body->bad) {
+    if (body->bad || s->login->mock) {
+        OPENSSL_cleanse(password, given.len);
         refuse_password(w, s);
         return false;
     }
@@ -271,8 +373,9 @@ bool session_auth_promote(struct pool_shared *shared, const struct scram_verifie
     }
     pthread_mutex_unlock(&shared->lock);
     if (promoted)
-        log_info("[%s@%s] static passthrough: ClientKey stored after SCRAM auth", shared->user,
-                 shared->database);
+        log_info("[%s@%s] %s passthrough: ClientKey stored after SCRAM auth", shared->user,
+                 shared->database,
+                 atomic_load(&shared->origin) == ORIGIN_STATIC ? "static" : "auth_query");
     return same;
 }
 
@@ -291,9 +394,12 @@ static bool on_scram_final(struct worker *w, struct session *s, struct cursor *b
                      "message.");
         return false;
     case SCRAM_WRONG:
-        scram_failed(w, s, "server final message error", why.text,
-                     "Authentication failed. Invalid credentials or authentication protocol "
-                     "error.");
+        if (s->login->found != NULL)
+            session_lookup_refused(w, s, "SCRAM authentication failed, cache invalidated");
+        else
+            scram_failed(w, s, "server final message error", why.text,
+                         "Authentication failed. Invalid credentials or authentication protocol "
+                         "error.");
         return false;
     }
     if (!session_auth_promote(s->shared, &s->login->scram.verifier, s->login->scram.client_key)) {

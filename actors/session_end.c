@@ -1,6 +1,7 @@
 /* How sessions end: told why, silently, by a request to cancel of others. */
 #define LOG_MODULE "pg_doorman::client"
 #include "actors/console.h"
+#include "actors/pool.h"
 #include "actors/session.h"
 #include "actors/upgrade.h"
 
@@ -132,6 +133,8 @@ void session_maybe_exit(struct worker *w, struct session *s)
         cancel_forget((uint32_t)s->number, actor_id_of(&s->actor));
         log_end(w, s);
     }
+    if (s->admitted)
+        pools_leave(w, s->shared, s->login != NULL);
     session_login_free(s);
     session_statements_free(s);
     session_capture_end(s, false);

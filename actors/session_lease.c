@@ -1,6 +1,6 @@
 /* How a session comes by a backend, and how it lets go. */
 #define LOG_MODULE "pg_doorman::client::transaction"
-#include "actors/session.h"
+#include "actors/session_login.h"
 
 #include "runtime/log.h"
 
@@ -138,7 +138,9 @@ void session_on_refused(struct worker *w, struct session *s, struct message *m)
     if (s->phase != SESSION_LOGIN)
         return;
     log_warn(SESSION_LOG(s) "login failed: %s", SESSION_ID(s), text);
-    if (strcmp(sqlstate, "53300") == 0) {
+    if (s->login->found != NULL) {
+        session_lookup_no_backend(w, s, sqlstate, sizeof sqlstate, text, sizeof text);
+    } else if (strcmp(sqlstate, "53300") == 0) {
         snprintf(text, sizeof text,
                  "Unable to retrieve server parameters for database: %s, user: %s. The database "
                  "server may be unavailable or misconfigured. Please try again later or contact "

@@ -7,6 +7,9 @@
 /* Decides the method and sends the challenge. True: no proof is needed (trust). Otherwise the phase
  * says what is awaited, or the session was ended. */
 bool session_auth_start(struct worker *w, struct session *s, const struct hba_peer *peer);
+/* For a user that does not exist: the same, as far as a client can tell. False: let it be refused
+ * at once. */
+bool session_auth_mock(struct worker *w, struct session *s, const struct hba_peer *peer);
 void session_auth_admin(struct worker *w, struct session *s);
 /* A message in phase AUTH. True: proven. */
 bool session_auth_input(struct worker *w, struct session *s);
@@ -16,6 +19,31 @@ bool session_auth_derived(struct worker *w, struct session *s, const struct mess
  * what its backends wait for. False: the secret has become another one meanwhile. */
 bool session_auth_promote(struct pool_shared *shared, const struct scram_verifier *verifier,
                           const uint8_t client_key[SCRAM_KEY]);
+/* Does the answer to the MD5 challenge fit the secret that is in force? */
+bool session_auth_response_fits(const struct session *s);
+/* session_startup.c: the client is who it says. */
+void session_authenticated(struct worker *w, struct session *s);
+/* Other names than the client gave; NULL: that one stays. */
+void session_rename(struct session *s, const char *user);
+struct hba_peer session_peer(const struct session *s);
+
+/* --- session_lookup.c: users that auth_query has to find --- */
+/* Asks for the user. The answer leads on to session_auth_start(). */
+void session_lookup(struct worker *w, struct session *s, struct auth_query_state *state);
+/* It answered an MD5 challenge wrongly: perhaps the secret is another one by now. True: that is so,
+ * and the answer fits it. */
+MUST_CHECK bool session_lookup_again(struct worker *w, struct session *s);
+/* AUTH_ANSWER came as a message. */
+void session_lookup_answered(struct worker *w, struct session *s, const struct message *m);
+/* It could not prove itself: it is told, and what is remembered of it is doubted. */
+void session_lookup_refused(struct worker *w, struct session *s, const char *why);
+/* The client is the user that was found: s->shared is the pool that it will use. False: there is
+ * none, and it was told so. */
+MUST_CHECK bool session_lookup_admit(struct worker *w, struct session *s);
+/* No backend can be had for it: replaces what other clients are told. */
+void session_lookup_no_backend(struct worker *w, struct session *s, char *sqlstate,
+                               size_t state_size, char *text, size_t text_size);
+
 /* session_derive.c: moves the session to DERIVING; DERIVED_KEYS follows. The text is copied.
  * A verifier for the plain secret of the session's user: */
 void session_derive_verifier(struct worker *w, struct session *s, const char *secret);

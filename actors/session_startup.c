@@ -2,6 +2,7 @@
 #define LOG_MODULE "pg_doorman::client"
 #include "actors/session.h"
 
+#include "actors/auth_query.h"
 #include "actors/session_login.h"
 #include "actors/version.h"
 #include "runtime/log.h"
@@ -95,6 +96,17 @@ static void set_names(struct session *s, const char *user, const char *database,
     }
 }
 
+void session_rename(struct session *s, const char *user)
+{
+    char *database = strdup(session_database(s));
+    char *application = strdup(session_application(s));
+
+    INVARIANT(database != NULL && application != NULL);
+    set_names(s, user, database, application);
+    free(database);
+    free(application);
+}
+
 static void put_writer(struct worker *w, struct session *s, struct writer *out)
 {
     INVARIANT(!out->failed);
@@ -145,6 +157,8 @@ static void take_parameters(struct worker *w, struct session *s, struct message 
     write_authentication(&out, 0, NULL, 0);
     session_parameters_write(s, p.pairs, &out);
     session_go(s, SESSION_IDLE);
+    if (s->login->found != NULL)
+        atomic_fetch_add(&s->login->found->counters.success, 1);
     logged_in(w, s, &out);
     session_watch_limits(w, s);
 }
@@ -187,12 +201,14 @@ static void login_admin(struct worker *w, struct session *s)
 }
 
 /* The client is who it says. Now the pool must have seen the server once. */
-static void authenticated(struct worker *w, struct session *s)
+void session_authenticated(struct worker *w, struct session *s)
 {
     if (s->login->admin) {
         login_admin(w, s);
         return;
     }
+    if (s->login->found != NULL && !session_lookup_admit(w, s))
+        return;
     uint64_t wait_ms = s->login->config->general.query_wait_timeout;
     struct message request = {0};
     struct message reply = {0};
@@ -293,7 +309,7 @@ static void start_admin(struct worker *w, struct session *s, const struct hba_pe
                              g->admin_username)) {
     case HBA_TRUST:
         log_info("HBA trust: admin user=%s, addr=%s", session_user(s), session_address(s));
-        authenticated(w, s);
+        session_authenticated(w, s);
         return;
     case HBA_DENY:
     case HBA_UNUSABLE:
@@ -305,13 +321,36 @@ static void start_admin(struct worker *w, struct session *s, const struct hba_pe
     }
 }
 
+struct hba_peer session_peer(const struct session *s)
+{
+    return (struct hba_peer){.local = s->flags & SESSION_LOCAL, .address = s->login->peer};
+}
+
+/* A user of the configuration is one, whatever auth_query would say. */
+static bool is_static(struct pool_shared *shared)
+{
+    return shared != NULL && atomic_load(&shared->origin) == ORIGIN_STATIC &&
+           atomic_load(&shared->pool) != 0;
+}
+
+static void start_lookup(struct worker *w, struct session *s, const char *database)
+{
+    struct auth_query_state *state = auth_query_find(database);
+
+    s->shared = NULL;
+    if (state == NULL)
+        session_login_refused(w, s, "3D000", NULL);
+    else
+        session_lookup(w, s, state);
+}
+
 static void start_session(struct worker *w, struct session *s)
 {
     struct session_login *l = s->login;
     const char *user = parameter(l, "user");
     const char *database = parameter(l, "database");
     const char *application = parameter(l, "application_name");
-    struct hba_peer peer = {.local = s->flags & SESSION_LOCAL, .address = l->peer};
+    struct hba_peer peer = session_peer(s);
 
     if (database == NULL || *database == '\0')
         database = user;
@@ -334,12 +373,12 @@ static void start_session(struct worker *w, struct session *s)
         return;
     }
     s->shared = directory_find(database, user);
-    if (s->shared == NULL || atomic_load(&s->shared->pool) == 0) {
-        session_login_refused(w, s, "3D000", NULL);
+    if (!is_static(s->shared)) {
+        start_lookup(w, s, database);
         return;
     }
     if (session_auth_start(w, s, &peer))
-        authenticated(w, s);
+        session_authenticated(w, s);
 }
 
 static void on_startup_message(struct worker *w, struct session *s, uint32_t version,
@@ -456,7 +495,7 @@ void session_on_startup_input(struct worker *w, struct session *s)
             on_first_packet(w, s);
         else if (s->phase == SESSION_AUTH) {
             if (session_auth_input(w, s))
-                authenticated(w, s);
+                session_authenticated(w, s);
         } else if (s->phase == SESSION_ADMIN)
             session_admin_input(w, s);
         else
@@ -468,6 +507,12 @@ void session_on_startup_input(struct worker *w, struct session *s)
 void session_on_derived(struct worker *w, struct session *s, struct message *m)
 {
     if (session_auth_derived(w, s, m))
-        authenticated(w, s);
+        session_authenticated(w, s);
+    go_on(w, s);
+}
+
+void session_on_lookup(struct worker *w, struct session *s, struct message *m)
+{
+    session_lookup_answered(w, s, m);
     go_on(w, s);
 }

@@ -114,6 +114,7 @@ static enum upgrade_reason judge_phase(const struct worker *w, const struct sess
         return s->console != NULL && s->console->count > 0 ? UPGRADE_LEFT_CONSOLE : UPGRADE_MOVES;
     case SESSION_WAITING: return s->flags & SESSION_ASKED ? UPGRADE_MOVES : UPGRADE_LEFT_BUSY;
     case SESSION_BOUND: return judge_bound(w, s);
+    case SESSION_LOOKUP:
     case SESSION_AUTH:
     case SESSION_DERIVING:
     case SESSION_LOGIN: return UPGRADE_LEFT_LOGIN;

@@ -19,6 +19,12 @@ struct scram_server {
     char server_first[SCRAM_NONCE_MAX + 256];
 };
 
+/* Salt and iterations that a user who does not exist would have: always the same for one name, as
+ * far as one secret of 32 bytes goes (RFC 5802 asks for that in section 9; PostgreSQL does
+ * likewise). The keys are left alone. */
+void scram_mock_salt(struct scram_verifier *out, const uint8_t secret[SCRAM_KEY],
+                     const char *database, const char *user);
+
 enum scram_verdict { SCRAM_OK, SCRAM_MALFORMED, SCRAM_WRONG };
 
 /* Handles SASLInitialResponse's data (client-first-message). `nonce` is 18 random bytes of the

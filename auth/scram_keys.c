@@ -1,11 +1,15 @@
 #include "auth/scram_keys.h"
 
+#include "auth/scram.h"
+
 #include <openssl/base64.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/mem.h>
 #include <openssl/sha.h>
 #include <stdlib.h>
+
+enum { MOCK_SALT = 16, MOCK_ITERATIONS = 4096 }; /* PostgreSQL's own */
 
 void scram_salted_password(uint8_t out[SCRAM_KEY], const char *password, const uint8_t *salt,
                            size_t salt_len, uint32_t iterations)
@@ -143,4 +147,25 @@ bool scram_nonce_ok(struct bytes nonce)
         if (nonce.at[i] < 0x21 || nonce.at[i] > 0x7e || nonce.at[i] == ',')
             return false;
     return true;
+}
+
+void scram_mock_salt(struct scram_verifier *out, const uint8_t secret[SCRAM_KEY],
+                     const char *database, const char *user)
+{
+    static const char label[] = "mock-salt"; /* with its NUL */
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    HMAC_CTX ctx;
+    bool ok;
+
+    HMAC_CTX_init(&ctx);
+    ok = HMAC_Init_ex(&ctx, secret, SCRAM_KEY, EVP_sha256(), NULL) == 1 &&
+         HMAC_Update(&ctx, (const uint8_t *)label, sizeof label) == 1 &&
+         HMAC_Update(&ctx, (const uint8_t *)database, strlen(database) + 1) == 1 &&
+         HMAC_Update(&ctx, (const uint8_t *)user, strlen(user)) == 1 &&
+         HMAC_Final(&ctx, digest, NULL) == 1;
+    HMAC_CTX_cleanup(&ctx);
+    INVARIANT(ok);
+    out->iterations = MOCK_ITERATIONS;
+    out->salt_len = MOCK_SALT;
+    memcpy(out->salt, digest, MOCK_SALT);
 }

@@ -114,6 +114,7 @@ struct auth_query_config {
     /* Dedicated mode: the shared user. Pass-through: a pattern for each user that is found, whose
      * server_user is NULL and to be filled in. */
     struct effective effective;
+    struct effective executor; /* of the connections that run the query */
 };
 
 /* Fields carry the names of the settings, so that the table reads like the manual. NULL or
@@ -278,6 +279,7 @@ struct config {
     struct string_list remarks;  /* the same, at info level */
     uint8_t files_digest[32];    /* contents of client TLS, token and SSO key files */
     struct hba *hba;             /* parsed from pg_hba or hba */
+    struct derived *derived_;    /* config_derive() */
     uint32_t references_;
 };
 
@@ -294,6 +296,9 @@ const struct user_config *config_user(const struct pool_config *pool, const char
 bool effective_equal(const struct effective *a, const struct effective *b);
 /* Same meaning as a whole (a reload that finds this changes nothing)? */
 bool config_equal(const struct config *a, const struct config *b);
+/* Do two pools look users up in the same way, and open the same connections for them? Settings
+ * that pools take over as they live are not compared. NULL is like nothing. */
+bool config_pool_same(const struct pool_config *a, const struct pool_config *b);
 
 /* One row per setting, for SHOW CONFIG, `generate` and the documentation: in the order of the
  * table; value as text in the serialised form (integers), secrets masked as "********". */

@@ -6,7 +6,8 @@
 enum {
     FALLBACK_COOLDOWN_MS = 30000,
     PATRONI_API_TIMEOUT_MS = 5000,
-    FALLBACK_CONNECT_TIMEOUT_MS = 5000
+    FALLBACK_CONNECT_TIMEOUT_MS = 5000,
+    EXECUTOR_CONNECT_TIMEOUT_MS = 5000
 };
 
 static uint64_t first_set(uint64_t a, uint64_t b)
@@ -176,6 +177,17 @@ static void resolve_auth_query(struct auth_query_config *a, const struct effecti
     a->effective.server_user = a->server_user;
     if (a->server_user != NULL)
         a->effective.server_password = first_text(a->server_password, "");
+    a->executor = *common;
+    a->executor.mode = POOL_MODE_SESSION; /* no statements of its own */
+    a->executor.connect_timeout_ms = EXECUTOR_CONNECT_TIMEOUT_MS;
+    a->executor.server_lifetime_ms = 0;
+    a->executor.idle_timeout_ms = 0;
+    a->executor.server_user = a->user;
+    a->executor.server_password = *a->password == '\0' ? NULL : a->password;
+    if (a->database != NULL)
+        a->executor.server_database = a->database;
+    /* What clients are to find has nothing to do with how the query is to be read. */
+    a->executor.startup_parameters = (struct pair_list){0};
 }
 
 void config_resolve(struct config *c, struct arena *arena)

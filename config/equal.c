@@ -136,6 +136,28 @@ static bool auth_query_equal(const struct auth_query_config *a, const struct aut
     return section_equal(SECTION_AUTH_QUERY, a, b) && effective_equal(&a->effective, &b->effective);
 }
 
+/* Raw settings, and of what they resolve to, what a connection is opened with. */
+static bool lookup_equal(const struct auth_query_config *a, const struct auth_query_config *b)
+{
+    return section_equal(SECTION_AUTH_QUERY, a, b) && target_equal(&a->effective, &b->effective) &&
+           tls_equal(&a->effective, &b->effective);
+}
+
+bool config_pool_same(const struct pool_config *a, const struct pool_config *b)
+{
+    if (a == NULL || b == NULL || a->user_count != b->user_count ||
+        (a->auth_query == NULL) != (b->auth_query == NULL) || !section_equal(SECTION_POOL, a, b) ||
+        (a->auth_query != NULL && !lookup_equal(a->auth_query, b->auth_query)))
+        return false;
+    for (size_t i = 0; i < a->user_count; i++) {
+        const struct user_config *other = config_user(b, a->users[i].username);
+
+        if (other == NULL || !section_equal(SECTION_USER, &a->users[i], other))
+            return false;
+    }
+    return true;
+}
+
 static bool hba_equal(const struct config *a, const struct config *b)
 {
     /* The rules alone: comments and empty lines do not count. */

@@ -1,4 +1,5 @@
 #include "auth/hba.h"
+#include "config/derive.h"
 #include "config/effective.h"
 #include "config/tls_files.h"
 #include "config/validate.h"
@@ -84,6 +85,7 @@ void config_unref(struct config *c)
     struct loaded *l = CONTAINER_OF(c, struct loaded, config);
     if (c->hba != NULL)
         hba_unref(c->hba);
+    derived_free(c->derived_);
     arena_free(&l->arena);
     free(l);
 }

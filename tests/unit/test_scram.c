@@ -307,3 +307,21 @@ TEST(client_takes_no_signature_without_a_challenge)
     EQ(scram_client_verify(&c, bytes_of("v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), &why),
        -1);
 }
+
+TEST(salts_of_nobody_depend_on_secret_and_name)
+{
+    static const uint8_t wanted[16] = {0x5d, 0xa4, 0x95, 0xd5, 0xcc, 0x22, 0x65, 0x67,
+                                       0xcb, 0x21, 0x69, 0xbb, 0x18, 0x2e, 0xf8, 0xfd};
+    uint8_t secret[SCRAM_KEY];
+    struct scram_verifier one;
+    struct scram_verifier other;
+
+    for (uint8_t i = 0; i < SCRAM_KEY; i++)
+        secret[i] = i;
+    scram_mock_salt(&one, secret, "d", "nobody");
+    EQ(one.salt_len, 16);
+    EQ(one.iterations, 4096);
+    CHECK(memcmp(one.salt, wanted, sizeof wanted) == 0);
+    scram_mock_salt(&other, secret, "dn", "obody");
+    CHECK(memcmp(other.salt, wanted, sizeof wanted) != 0);
+}

@@ -1,0 +1,21 @@
+/* derive.h: settings of users that are not written down.
+ *
+ * A user that auth_query has found gets what the auth_query section says, under a name of its own
+ * and with startup parameters of its own. They live as long as the configuration.
+ */
+#ifndef CONFIG_DERIVE_H
+#define CONFIG_DERIVE_H
+
+#include "config/config.h"
+
+/* What connections of this user have in a pool of `config` with auth_query in pass-through mode.
+ * `overlay` is sorted by canonical name, wins over the pool's parameters, and is copied. The same
+ * arguments give the same object. Never NULL. Any thread. */
+const struct effective *config_derive(struct config *config, const struct pool_config *pool,
+                                      const char *user, const struct pair_list *overlay);
+/* For config_unref(). */
+void derived_free(struct derived *list);
+/* May all of this be sent in one StartupMessage, as PostgreSQL takes it? */
+bool startup_fits(const struct effective *effective);
+
+#endif
