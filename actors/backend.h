@@ -69,6 +69,7 @@ struct backend {
     bool visible;                    /* the client awaits the server's answer to something */
     bool replaying;                  /* the answers to a batch are swallowed */
     bool unnamed_used;               /* the unnamed statement is the pooler's */
+    actor_id unnamed_owner;          /* not remapped: the session that parsed it last; 0: nobody */
     bool schema_changed;             /* by its transaction */
     struct rbuf *stash;              /* a server message that has not come whole */
     uint32_t stash_len;

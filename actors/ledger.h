@@ -43,6 +43,7 @@ enum {
 enum {
     ENTRY_FIRST = 1,     /* nothing that the client sees came before it in its batch */
     ENTRY_DESCRIBED = 2, /* of its two answers the first has gone to the client */
+    ENTRY_UNNAMED = 4,   /* a Parse of the unnamed statement, where statements are not remapped */
     ENTRY_COPIES = 8,    /* may be a COPY; with OWNS_HOLD: it is not known how far it has come */
 };
 

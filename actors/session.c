@@ -319,10 +319,18 @@ static void on_client_sent(struct worker *w, struct session *s, int32_t result)
         run_input(w, s);
 }
 
+/* A server that ends a connection does not read on, but has said why: the end comes behind that, as
+ * something received. */
+static bool has_last_words(const struct session *s, int32_t result)
+{
+    return s->phase == SESSION_BOUND && (result == -EPIPE || result == -ECONNRESET);
+}
+
 static void on_server_sent(struct worker *w, struct session *s, int32_t result)
 {
     if (result < 0) {
-        session_backend_lost(w, s);
+        if (!has_last_words(s, result))
+            session_backend_lost(w, s);
         return;
     }
     if (s->flags & SESSION_CLIENT_PAUSED) {

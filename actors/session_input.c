@@ -37,13 +37,14 @@ static bool may_remap(const struct session *s)
 }
 
 /* A message that may be begun before it is whole: the rest is passed as it comes. What is rewritten
- * must be whole, or, for Bind, have both its names. */
+ * must be whole, or, for Bind, have both its names. Of a Parse it must be known whether it has a
+ * name. */
 static bool may_begin(const struct session *s, const struct frame *f)
 {
     if (f->type == 'Q' || f->type == 'F' || f->type == 'd')
         return true;
-    if (!may_remap(s))
-        return f->type == 'P' || f->type == 'B';
+    if (f->type == 'P')
+        return !may_remap(s) && f->have > 0;
     if (f->type != 'B')
         return false;
     struct cursor c = cursor_of(f->body, f->have);
@@ -162,6 +163,49 @@ static bool pass_rest(struct worker *w, struct session *s)
     return s->body_left == 0;
 }
 
+/* --- the unnamed statement, where statements are not remapped --- */
+
+/* Behind the ledger_push of a Parse, which takes the place of whatever is there, if the server
+ * comes to it: behind requests that may fail no other batch may count on it. */
+static void note_unnamed(struct session *s, const struct frame *f)
+{
+    struct backend *b = s->backend;
+
+    if (f->have == 0 || f->body[0] != '\0')
+        return;
+    ledger_last(&b->ledger)->marks |= ENTRY_UNNAMED;
+    if (LIKELY(b->unnamed_owner == actor_id_of(&s->actor)))
+        return;
+    b->unnamed_owner = actor_id_of(&s->actor);
+    if (ledger_count(&b->ledger) > 1)
+        ledger_doubt(&b->ledger, false);
+}
+
+/* A holder of before may have left one: its text is nobody else's to run. */
+static bool finds_strangers(const struct session *s, struct bytes name)
+{
+    return name.len == 0 && UNLIKELY(s->backend->unnamed_owner != actor_id_of(&s->actor));
+}
+
+static bool binds_strangers(const struct session *s, const struct frame *f)
+{
+    struct cursor c = cursor_of(f->body, f->have);
+
+    cursor_string(&c); /* the portal's name */
+    struct bytes name = cursor_string(&c);
+    return !c.bad && finds_strangers(s, name);
+}
+
+/* A malformed one is the server's to refuse. */
+static bool describes_strangers(const struct session *s, const struct frame *f)
+{
+    struct cursor c = cursor_of(f->body, f->have);
+    bool of_statement = cursor_u8(&c) == 'S';
+    struct bytes name = cursor_string(&c);
+
+    return of_statement && !c.bad && cursor_left(&c) == 0 && finds_strangers(s, name);
+}
+
 static void forward_extended(struct worker *w, struct session *s, const struct frame *f)
 {
     struct backend *b = s->backend;
@@ -175,16 +219,18 @@ static void forward_extended(struct worker *w, struct session *s, const struct f
         }
         ledger_push(&b->ledger, ASK_PARSE, FOR_CLIENT);
         session_state_parse(w, s, f);
+        note_unnamed(s, f);
         break;
     case 'B':
-        if (s->flags & SESSION_REMAP) {
+        if ((s->flags & SESSION_REMAP) || binds_strangers(s, f)) {
             session_forward_bind(w, s, f);
             return;
         }
         ledger_push(&b->ledger, ASK_BIND, FOR_CLIENT);
         break;
     case 'D':
-        if ((s->flags & SESSION_REMAP) && f->have > 0 && f->body[0] == 'S') {
+        if (((s->flags & SESSION_REMAP) && f->have > 0 && f->body[0] == 'S') ||
+            describes_strangers(s, f)) {
             session_forward_describe(w, s, f);
             return;
         }

@@ -30,6 +30,9 @@ static enum verdict answered(struct backend *b, enum ledger_kind kind)
 /* What was planned and will not happen. */
 static void undo(struct session *s, struct backend *b, struct ledger_entry *entry)
 {
+    /* A stranger's may still be there. One of its own would be, too, and be left in peace. */
+    if ((entry->marks & ENTRY_UNNAMED) && (entry->owns & OWNS_UNSURE))
+        b->unnamed_owner = 0;
     if (LIKELY((entry->owns & OWNS_STATEMENT) == 0) || b->statements == NULL)
         return;
     if (entry->kind == ASK_CLOSE && entry->whose == FROM_POOLER)
@@ -320,6 +323,15 @@ static enum verdict on_parameter(struct pass *p, const uint8_t *body, uint32_t l
     return FORWARD;
 }
 
+static enum verdict on_parsed(struct pass *p)
+{
+    const struct ledger_entry *head = ledger_head(&p->b->ledger);
+
+    if (head != NULL && (head->marks & ENTRY_UNNAMED))
+        p->b->unnamed_owner = actor_id_of(&p->s->actor);
+    return answered(p->b, ASK_PARSE);
+}
+
 /* The first answer to a Describe of a statement. */
 static enum verdict on_parameters(struct pass *p)
 {
@@ -358,7 +370,7 @@ enum verdict session_on_reply(struct pass *p, uint8_t type, const uint8_t *body,
     case 'C': return on_complete(p, body, len);
     case 'E': return on_error(p, body, len);
     case 'S': return on_parameter(p, body, len);
-    case '1': return answered(p->b, ASK_PARSE);
+    case '1': return on_parsed(p);
     case '2': return answered(p->b, ASK_BIND);
     case '3': return answered(p->b, ASK_CLOSE);
     case 't': return on_parameters(p);

@@ -5,6 +5,7 @@
 #include "actors/session.h"
 
 static const char discard[] = "DISCARD SEQUENCES";
+static const char name[] = "DOORMAN_sequences";
 
 static void put(struct worker *w, struct backend *b, struct writer *out)
 {
@@ -24,25 +25,44 @@ static void put_query(struct worker *w, struct backend *b)
     b->sequences_foreign = false; /* outside of a transaction, or in a healthy one, it succeeds */
 }
 
-/* Parse, Bind and Execute, without names. */
-static void put_extended(struct worker *w, struct backend *b)
+static void write_close(struct writer *out)
 {
-    uint8_t storage[96];
+    writer_begin(out, 'C');
+    writer_u8(out, 'S');
+    writer_raw(out, name, sizeof name);
+    writer_end(out);
+}
+
+/* By a name, as the unnamed statement may be the client's. It is there before only if the Close
+ * behind it was left out, when a cancel request struck. */
+static void put_extended(struct worker *w, struct session *s)
+{
+    struct ledger *l = &s->backend->ledger;
+    uint8_t storage[192];
     struct writer out;
 
     writer_init_fixed(&out, storage, sizeof storage);
+    ledger_push(l, ASK_CLOSE, FOR_POOLER);
+    write_close(&out);
+    ledger_push(l, ASK_PARSE, FOR_POOLER);
     writer_begin(&out, 'P');
-    writer_u8(&out, 0);
+    writer_raw(&out, name, sizeof name);
     writer_raw(&out, discard, sizeof discard);
     writer_raw(&out, "\0", 2); /* no parameter types */
     writer_end(&out);
+    ledger_push(l, ASK_BIND, FOR_POOLER);
     writer_begin(&out, 'B');
-    writer_raw(&out, "\0\0\0\0\0\0\0", 8); /* two names; no formats, values, formats */
+    writer_u8(&out, 0); /* the portal */
+    writer_raw(&out, name, sizeof name);
+    writer_raw(&out, "\0\0\0\0\0", 6); /* no formats, values, formats */
     writer_end(&out);
+    ledger_push(l, ASK_EXECUTE, FOR_POOLER);
     writer_begin(&out, 'E');
-    writer_raw(&out, "\0\0\0\0", 5); /* a name; all rows */
+    writer_raw(&out, "\0\0\0\0", 5); /* the portal; all rows */
     writer_end(&out);
-    put(w, b, &out);
+    ledger_push(l, ASK_CLOSE, FOR_POOLER);
+    write_close(&out);
+    put(w, s->backend, &out);
 }
 
 void session_sequences_begin(struct worker *w, struct session *s)
@@ -89,13 +109,11 @@ void session_sequences_read(struct worker *w, struct session *s)
     if (!b->sequences_foreign || may_have_own(s, extended))
         return;
     /* In front of it, on the wire and in the ledger. */
-    *ledger_last(l) = (struct ledger_entry){.kind = extended ? ASK_PARSE : ASK_QUERY,
-                                            .whose = FOR_POOLER};
+    l->tail--;
     if (extended) {
-        ledger_push(l, ASK_BIND, FOR_POOLER);
-        ledger_push(l, ASK_EXECUTE, FOR_POOLER);
-        put_extended(w, b);
+        put_extended(w, s);
     } else {
+        ledger_push(l, ASK_QUERY, FOR_POOLER);
         put_query(w, b);
     }
     *ledger_push(l, asked.kind, asked.whose) = asked;

@@ -152,6 +152,7 @@ static void ask_about_parse(struct worker *w, struct session *s, const struct fr
 
     session_visible(s, ledger_push(&b->ledger, ASK_PARSE, FOR_CLIENT));
     b->unnamed_used = true;
+    b->unnamed_owner = 0;
     put_header(w, s, 'P', 4 + 1 + (FRAME_HEADER + f->body_len - skip));
     conn_put_copy(w, &b->conn, "", 1);
     count_sent(w, s, FRAME_HEADER + 1);
@@ -304,7 +305,7 @@ static struct bytes server_name(struct worker *w, struct session *s, enum ledger
                                 struct bytes name, bool named_portal)
 {
     struct ledger *l = &s->backend->ledger;
-    struct statement *statement = session_statement(s, name);
+    struct statement *statement = s->flags & SESSION_REMAP ? session_statement(s, name) : NULL;
 
     if (UNLIKELY(statement == NULL)) {
         bool own = is_sqls_own(s, name);

@@ -110,7 +110,8 @@ enum state_section {
     X(79, U, replace_at_us)     \
     X(80, R, text_settings)     \
     X(81, U, trouble_us)        \
-    X(82, U, traits)
+    X(82, U, traits)            \
+    X(83, U, unnamed_owner)
 
 #define STATE_SESSION_FIELDS(X)  \
     X(1, U, id)                  \

@@ -39,6 +39,9 @@ static void wake_pools(struct building *b)
         uint64_t temp_owner = b->d->backends[i].temp_owner;
         if (temp_owner != 0)
             to->temp_owner = b->sessions[temp_owner - 1];
+        uint64_t unnamed_owner = b->d->backends[i].unnamed_owner;
+        if (unnamed_owner != 0)
+            to->unnamed_owner = b->sessions[unnamed_owner - 1];
         watch_hangup(to->conn.fd, actor_id_of(&to->actor));
         actor_release(b->w, &to->actor);
     }

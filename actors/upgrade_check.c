@@ -125,7 +125,8 @@ static int check_backend(const struct state_document *d, const struct state_back
                          struct failure *why)
 {
     if (!pairs_parse(b->parameters) || b->key.len > sizeof((struct backend *)0)->key ||
-        b->address.len > sizeof(struct sockaddr_storage) || b->temp_owner > d->session_count)
+        b->address.len > sizeof(struct sockaddr_storage) || b->temp_owner > d->session_count ||
+        b->unnamed_owner > d->session_count)
         return fail(why, "a server connection of the state does not fit in");
     if (check_set(d, b->statements, why) != 0 ||
         check_numbers(b->text_settings, SIZE_MAX, why) != 0 ||

@@ -86,6 +86,7 @@ void put_backend(struct packing *p, size_t id, struct backend *b)
         .address = {(const uint8_t *)&b->address, b->address_len},
         .ledger = ledger_of(p, &b->ledger),
         .temp_owner = record_of(p, b->temp_owner),
+        .unnamed_owner = record_of(p, b->unnamed_owner),
         .applied = set_of_parameters(p, b->applied),
         .tracked_before = tracked_before(p, b),
         .cancels = b->cancels_sent,

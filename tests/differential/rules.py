@@ -41,7 +41,7 @@ class Rules:
         """Do both sides mean the same by this name, or nothing at all?"""
         native = self.tracker.statements.get(name)
         if name in touched or (self.kind == "plain" and name == "" and native is None):
-            return False  # in a plain pool another client's unnamed statement may be there
+            return False  # in a plain pool its own of before may be there
         return native is self.remapped.get(name)
 
     def allow(self, messages):

@@ -115,8 +115,13 @@ class Sent(namedtuple("Sent", "name args")):
         return "%s(%s)" % (self.name, ", ".join(literal(a) for a in self.args))
 
 
+# What the builders take for arguments that are left out, for those who look at them.
+DEFAULTS = {"Parse": ("", "", ()), "Bind": ("", "", (), (), ()), "Describe": ("P", ""),
+            "Execute": ("", 0), "Close": ("P", ""), "Query": ("",)}
+
+
 def make(name, *args):
-    return Sent(name, args)
+    return Sent(name, args + DEFAULTS.get(name, ())[len(args):])
 
 
 def literal(value):

@@ -285,6 +285,20 @@ def test_server_process_ended_in_a_statement_tells_its_reason(doorman, postgres,
     at_rest(pooler)
 
 
+def test_server_that_ends_while_it_is_written_to_tells_its_reason(doorman):
+    """It does not read what is on its way: to write that fails, and the reason is still to be read."""
+    for unix in (False, True):
+        pooler = doorman(pool_size=1, unix=unix)
+        for _ in range(5):
+            with pooler.client() as client:
+                client.send(wire.query("CREATE TEMP TABLE taken (a text); COPY taken FROM STDIN"))
+                client.until("G")
+                client.push(wire.query("SELECT 1"), *[wire.copy_data(b"x" * 8000 + b"\n")] * 500)
+                messages = client.wait_closed()
+            assert wire.sqlstates(messages)[:2] == ["08P01", "08P01"], messages
+            assert "synchronization was lost" in str(wire.errors(messages)[1])
+
+
 def test_server_process_killed_in_a_statement_is_told(doorman, postgres):
     """No last word from the server: the pooler has to say it."""
     pooler = doorman(pool_size=1)

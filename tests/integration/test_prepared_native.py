@@ -899,3 +899,42 @@ def say_anything(both, rng):
     # An error leaves behind what PostgreSQL did not parse: here the names are there (lenient).
     if "E" in wire.types(theirs):
         both.same(*[close("S", name) for name in NAMES], sync())
+
+
+# ---- where statements are not remapped
+
+
+def unnamed(pooler, mode):
+    """A client that left an unnamed statement on the only backend; gone, or it would hold it."""
+    owner = pooler.client()
+    owner.send(parse("", "SELECT 'secret'"), sync())
+    assert wire.essence(owner.until_ready()) == "1Z"
+    if mode == "session":
+        owner.terminate()
+        pooler.wait_idle()
+    return owner
+
+
+def assert_no_unnamed(messages):
+    assert wire.essence(messages) == "EZ" and wire.sqlstates(messages) == ["26000"]
+    assert wire.errors(messages)[0]["M"] == "unnamed prepared statement does not exist"
+
+
+@pytest.mark.parametrize("ask", [bind() + execute(), describe("S"), bind("p", "") + execute("p")],
+                         ids=["bind", "describe", "portal"])
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_unnamed_statement_of_another_is_not_found(doorman, mode, ask):
+    pooler = doorman(pool_size=1, pool_mode=mode, general={"prepared_statements": False})
+    with unnamed(pooler, mode) as owner, pooler.client() as other:
+        other.send(ask, sync())
+        assert_no_unnamed(other.until_ready())
+        if mode == "transaction":  # and its owner may find it
+            owner.send(bind(), execute(), sync())
+            assert wire.rows(owner.until_ready()) == [["secret"]]
+        other.send(bind("", "missing"), parse("", "SELECT 'skipped'"), sync(), ask, sync())
+        assert_no_unnamed(other.until_ready(2)[-2:])
+        other.send(parse("", "SELECT 'own'"), bind(), execute(), sync())
+        assert wire.rows(other.until_ready()) == [["own"]]
+        for _ in range(2):
+            other.send(bind(), execute(), sync())
+            assert wire.rows(other.until_ready()) == [["own"]]

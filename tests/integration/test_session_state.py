@@ -205,21 +205,33 @@ MOVES = ("SELECT nextval('moved')", "SELECT setval('moved', 41)", "INSERT INTO n
 READS = ("SELECT lastval()", "SELECT currval('moved')", "SELECT currval('numbered_n_seq')")
 
 
-@pytest.fixture
-def sequences(postgres, tmp_path):
+def reads_nothing_yet(postgres, directory, modes, **general):
     """A pooler of which nobody has read a sequence yet, with one backend for each mode."""
     postgres.run("DROP TABLE IF EXISTS numbered; DROP SEQUENCE IF EXISTS moved; " + SEQUENCES,
                  database="app")
     root = {"username": "postgres", "password": "", "pool_size": 1}
-    modes = {"transaction": {}, "session": {"pool_mode": "session"},
-             "unshared": {"prepared_statements": False}, "off": {"cleanup_server_connections": False}}
     pools = {name: pool(postgres, [root], unix=True, server_database="app",
                         **{"pool_mode": "transaction", **options})
              for name, options in modes.items()}
     port = free_port()
-    process = Doorman(str(tmp_path), port, configuration(port, pools))
+    directory.mkdir()
+    process = Doorman(str(directory), port, configuration(port, pools, **general))
     yield process.start()
     process.finish()
+
+
+@pytest.fixture
+def sequences(postgres, tmp_path):
+    yield from reads_nothing_yet(postgres, tmp_path / "sequences", {
+        "transaction": {}, "session": {"pool_mode": "session"},
+        "off": {"cleanup_server_connections": False}})
+
+
+@pytest.fixture
+def unshared(postgres, tmp_path):
+    """Statements go to the server as the client calls them."""
+    yield from reads_nothing_yet(postgres, tmp_path / "unshared", {"unshared": {}},
+                                 prepared_statements=False)
 
 
 def move(client):
@@ -251,12 +263,12 @@ READERS = {"simple": lambda client, sql: client.query(sql),
 
 @pytest.mark.parametrize("sql", READS)
 @pytest.mark.parametrize("how", READERS)
-def test_sequences_of_others_are_not_defined(sequences, how, sql):
+def test_sequences_of_others_are_not_defined(sequences, unshared, how, sql):
     """Again and again: the first reader of a pool is met in another way than those behind it."""
-    for mode in ("transaction", "unshared"):
+    for mode, pooler in (("transaction", sequences), ("unshared", unshared)):
         if (mode, how) == ("unshared", "prepared"):
             continue  # such a name lives as long as its lease
-        with client_of(sequences, mode) as owner, client_of(sequences, mode) as other:
+        with client_of(pooler, mode) as owner, client_of(pooler, mode) as other:
             for _ in range(3):
                 move(owner)
                 messages = READERS[how](other, sql)
@@ -312,6 +324,18 @@ def test_sequence_moved_and_read_in_one_batch(sequences):
             messages = owner.until_ready()
             assert not wire.errors(messages) and wire.rows(messages)[-1][0] == "t"
             assert wire.types(messages).count("2") == 2
+
+
+def test_sequence_reader_behind_an_unnamed_statement(unshared):
+    """What clears them in front of the reader leaves the client's unnamed statement alone."""
+    with client_of(unshared, "unshared") as owner, client_of(unshared, "unshared") as other:
+        move(other)
+        owner.send(wire.parse("", "SELECT 'mine'"), wire.parse("reader", READS[0]), wire.bind(),
+                   wire.execute(), wire.bind("", "reader"), wire.execute(), wire.sync())
+        messages = owner.until_ready()
+        assert wire.essence(messages) == "112DC2EZ" and wire.rows(messages) == [["mine"]]
+        assert wire.sqlstates(messages) == ["55000"]
+        assert owner.value("SELECT count(*) FROM pg_prepared_statements") == "0"
 
 
 def test_only_client_keeps_its_sequences(sequences):

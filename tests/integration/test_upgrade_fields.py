@@ -30,9 +30,9 @@ FIELDS = {
     ("actors/backend.h", "backend"): {
         "written": """conn pool number pid key key_len address address_len created_us lifetime_us
             idle_limit_us text_base parameters ledger statements digest digest_client trouble_us
-            traits visible unnamed_used schema_changed stash stash_len body_left body_swallowed
-            status needs_sync copy_in may_copy broken dirt undone lasting setting applied applied_stale
-            applied_touched all_reset reported tracked_before cancels_sent temp_owner cancels_done
+            traits visible unnamed_used unnamed_owner schema_changed stash stash_len body_left
+            body_swallowed status needs_sync copy_in may_copy broken dirt undone lasting setting applied
+            applied_stale applied_touched all_reset reported tracked_before cancels_sent temp_owner cancels_done
             cancel_unsure state replaced epoch idle_since_us leased_since_us uses replace_at_us
             transactions queries bytes_sent bytes_received prepared_hits prepared_misses
             application_name""",
