@@ -54,6 +54,7 @@ class Rules:
         if self.kind == "session":
             return True
         touched, here, closed = set(self.touched), set(), set()
+        ended = any(m.name in ("Sync", "Query") for m in self.unsettled)
         # Whether a transaction has failed is known where all was answered only.
         may_fail = bool(self.touched) or (self.unwaited and self.tracker.status == "E")
         for message in messages:
@@ -68,6 +69,9 @@ class Rules:
                 may_fail = may_fail or self.tracker.status != "I" or self.may_begin(messages)
             if not self.allow_one(message, touched, here, closed):
                 return False
+            if ended and message.name == "Query" and self.executes_own(message.args[0]):
+                return False  # the transaction may be over by then
+            ended = ended or message.name in ("Sync", "Query")
             if message.name in ("Sync", "Query"):
                 touched |= here | closed
                 if self.kind == "plain":  # the next one may meet another backend
@@ -126,8 +130,11 @@ class Rules:
             touched.update(self.tracker.statements)
         if PREPARES.match(sql):
             return self.in_transaction
+        return not self.executes_own(sql) or EXECUTES.match(sql).group(1) in self.prepared
+
+    def executes_own(self, sql):
         found = EXECUTES.match(sql)
-        return found is None or found.group(2) != self.client or found.group(1) in self.prepared
+        return found is not None and found.group(2) == self.client
 
     def played(self, messages, waited):
         """They were sent; the tracker has seen the replies that came. The pooler may not have,
@@ -145,15 +152,23 @@ class Rules:
             return
         self.copies = self.tracker.copying
         native = self.tracker.statements
+        self.forget_leases()
         for message in self.unsettled:
             self.settle(message, native)
         self.unsettled = []
         self.tracker.answered.clear()
         self.touched.clear()
-        if self.tracker.status == "I" and self.tracker.synced:
-            self.prepared = []
-            if self.kind == "plain":
-                self.remapped = {}
+
+    def forget_leases(self):
+        """A lease may have ended wherever no transaction was open, even in the middle of what was
+        sent at once. What SQL prepared goes with it, and in a plain pool all statements."""
+        for at, message in enumerate(self.unsettled):
+            if message is self.tracker.idle_behind:
+                self.prepared = []
+                if self.kind == "plain":
+                    self.remapped = {}
+                    del self.unsettled[:at + 1]
+                break
 
     def settle(self, message, native):
         for name in names_in(message):

@@ -23,6 +23,7 @@ class Tracker:
         self.status = "I"
         self.dead = False
         self.answered = []     # messages; whoever reads it empties it
+        self.idle_behind = None  # the last message behind which no transaction was open
         self.statements = {}   # by name, what was parsed and not closed: the Parse message
 
     def send(self, message):
@@ -69,6 +70,8 @@ class Tracker:
         if letter == "Z":
             self.status = body.decode()
             self.copying = self.skipping = self.ignored = False
+            if self.status == "I":
+                self.idle_behind = self.current
             self._done()
             self.synced = self.current is None and not self.pending
         elif letter == "G":
