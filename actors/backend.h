@@ -32,6 +32,7 @@ enum backend_dirt {
     DIRT_SYNC = 512,         /* it skips everything up to a Sync */
     DIRT_CANCEL = 1024,      /* a cancel request was sent, and may strike late */
     DIRT_VERIFY = 2048,      /* PostgreSQL is to be asked what is there (backend_verify.c) */
+    DIRT_RESET = 4096,       /* server_reset_query is to be run */
     UNDONE_ALL = 1 << 14,    /* in `undone`: all settings */
 };
 

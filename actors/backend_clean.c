@@ -17,6 +17,17 @@ static void note_row(struct exchange *x, const struct frame *frame)
         snprintf(x->cell, sizeof x->cell, "%.*s", (int)cell.len, (const char *)cell.at);
 }
 
+/* Of server_reset_query: it holds no statement any more, whoever it was that took them. */
+static void note_tag(struct backend *b, const struct frame *frame)
+{
+    struct cursor c = cursor_of(frame->body, frame->body_len);
+    struct bytes tag = cursor_string(&c);
+
+    if (b->statements != NULL &&
+        (bytes_equal(tag, bytes_of("DISCARD ALL")) || bytes_equal(tag, bytes_of("DEALLOCATE ALL"))))
+        statement_set_clear(b->statements);
+}
+
 static int send_exchange(struct worker *w, struct backend *b, const struct exchange *x,
                          uint64_t deadline_us)
 {
@@ -52,6 +63,8 @@ int backend_exchange(struct worker *w, struct backend *b, struct exchange *x)
             refused = true;
         if (frame.type == 'D')
             note_row(x, &frame);
+        if (frame.type == 'C')
+            note_tag(b, &frame);
         if (frame.type == 'S' && read_parameter_status(frame.body, frame.body_len, &pair) == 0)
             backend_set_parameter(b, pair.name, pair.value);
         if (frame.type == 'Z' && frame.body_len == 1) {
@@ -161,8 +174,6 @@ static int clean_state(struct worker *w, struct backend *b)
              sql);
     if (exchange(w, b, sql) != 0)
         return -1;
-    if ((now & SCAN_PREPARE) && b->statements != NULL)
-        statement_set_clear(b->statements);
     if (now & SCAN_SET)
         has_no_settings(b);
     b->dirt &= (uint16_t)~now;
@@ -174,13 +185,42 @@ static int clean_state(struct worker *w, struct backend *b)
     return 0;
 }
 
+/* What the owner of the pool wants done each time. What it clears for sure is clean; for the rest
+ * the pooler cleans up as it would without. */
+static int reset(struct worker *w, struct backend *b)
+{
+    const char *sql = b->effective->server_reset_query;
+    struct scan_effect effect;
+
+    b->dirt &= (uint16_t)~DIRT_RESET;
+    if (sql == NULL)
+        return 0; /* no longer: the pool was configured anew */
+    if (exchange(w, b, sql) != 0) {
+        log_warn("[%s@%s] server_reset_query failed pid=%d", b->shared->user, b->shared->database,
+                 b->pid);
+        return -1;
+    }
+    effect = scan_sql((const uint8_t *)sql, strlen(sql));
+    b->dirt &= (uint16_t) ~(effect.clears & DIRT_STATE);
+    if (effect.clears & SCAN_SET)
+        has_no_settings(b);
+    if ((b->dirt & DIRT_LAZY) == 0)
+        b->temp_owner = 0;
+    return 0;
+}
+
+/* What is left may be used by the client that left it, which may come back. */
+static bool is_for_owner(const struct backend *b)
+{
+    return b->temp_owner != 0 && (b->dirt & ~DIRT_LAZY) == 0;
+}
+
 int backend_clean(struct worker *w, struct backend *b)
 {
     if (b->dirt & DIRT_CANCEL) {
         if (absorb_cancel(w, b) != 0)
             return -1;
-        /* Its owner may come back for the rest. */
-        if (b->temp_owner != 0 && (b->dirt & ~DIRT_LAZY) == 0)
+        if (is_for_owner(b))
             return b->status == 'I' ? 0 : -1;
     }
     if (b->dirt & DIRT_SYNC) {
@@ -199,11 +239,16 @@ int backend_clean(struct worker *w, struct backend *b)
         b->dirt &= (uint16_t)~DIRT_ROLLBACK;
         b->needs_sync = false;
     }
+    if (b->dirt & DIRT_RESET) {
+        if (reset(w, b) != 0)
+            return -1;
+        if (is_for_owner(b))
+            return b->status == 'I' ? 0 : -1;
+    }
     if (b->dirt & DIRT_VERIFY) {
         if (verify(w, b) != 0)
             return -1;
-        /* Its owner may come back for the rest. */
-        if (b->temp_owner != 0 && (b->dirt & ~DIRT_LAZY) == 0)
+        if (is_for_owner(b))
             return b->status == 'I' ? 0 : -1;
     }
     if (b->dirt != 0 && clean_state(w, b) != 0)

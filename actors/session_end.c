@@ -161,6 +161,12 @@ void session_drain(struct worker *w, struct session *s)
     s->flags |= SESSION_DRAIN;
     if (s->phase == SESSION_START || s->phase == SESSION_AUTH)
         session_close(w, s, NULL);
+    struct config *config = app_config();
+    bool at_once = config->general.drain_idle_clients;
+
+    config_unref(config);
+    if (at_once && s->phase == SESSION_IDLE && s->in == NULL && !s->begin_owed)
+        session_fatal(w, s, "58006", "pooler is shut down now", false);
 }
 
 /* --- cancel --- */

@@ -208,6 +208,8 @@ static enum lease_end judge(struct worker *w, struct session *s)
     b->undone = 0; /* the transaction did not come to its end */
     if (UNLIKELY(b->effective->cleanup_verify))
         b->dirt |= DIRT_VERIFY;
+    if (UNLIKELY(b->effective->server_reset_query != NULL))
+        b->dirt |= DIRT_RESET;
     if (!b->effective->cleanup_server_connections)
         b->dirt &= (uint16_t)~DIRT_STATE;
     bool comes_back = s->mode == POOL_MODE_TRANSACTION && s->client == CLIENT_OPEN;

@@ -61,7 +61,8 @@ struct effective {
     bool server_round_robin;
     bool sync_server_parameters;
     bool cleanup_server_connections;
-    bool cleanup_verify; /* cleanup_check is verify */
+    bool cleanup_verify;            /* cleanup_check is verify */
+    const char *server_reset_query; /* NULL: none */
     bool log_client_parameter_status_changes;
     uint64_t prepared_cache_size;         /* 0 = statements are not cached */
     uint64_t server_prepared_cache_size;  /* per backend */
@@ -130,7 +131,8 @@ struct pool_config {
     uint64_t idle_timeout;
     uint64_t server_lifetime;
     bool cleanup_server_connections;
-    char *cleanup_check; /* new: trust (default) or verify */
+    char *cleanup_check;      /* new: trust (default) or verify */
+    char *server_reset_query; /* new; NULL: none */
     bool log_client_parameter_status_changes;
     uint64_t prepared_statements_cache_size;
     uint64_t server_prepared_statements_cache_size;
@@ -181,6 +183,7 @@ struct general_config {
     uint64_t retain_connections_time;
     uint64_t retain_connections_max;
     uint64_t shutdown_timeout;
+    bool drain_idle_clients; /* new */
     uint64_t proxy_copy_data_timeout;
     uint64_t client_idle_timeout;      /* new; these three: 0 = none */
     uint64_t idle_transaction_timeout; /* new */

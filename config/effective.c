@@ -73,6 +73,8 @@ static void resolve_growth(struct effective *e, const struct general_config *g,
     e->sync_server_parameters = g->sync_server_parameters;
     e->cleanup_server_connections = p->cleanup_server_connections;
     e->cleanup_verify = p->cleanup_server_connections && strcmp(p->cleanup_check, "verify") == 0;
+    if (p->server_reset_query != NULL && p->server_reset_query[0] != '\0')
+        e->server_reset_query = p->server_reset_query;
     e->log_client_parameter_status_changes = p->log_client_parameter_status_changes;
 }
 

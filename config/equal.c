@@ -50,6 +50,7 @@ static bool manners_equal(const struct effective *a, const struct effective *b)
            a->sync_server_parameters == b->sync_server_parameters &&
            a->cleanup_server_connections == b->cleanup_server_connections &&
            a->cleanup_verify == b->cleanup_verify &&
+           text_equal(a->server_reset_query, b->server_reset_query) &&
            a->log_client_parameter_status_changes == b->log_client_parameter_status_changes &&
            a->prepared_cache_size == b->prepared_cache_size &&
            a->server_prepared_cache_size == b->server_prepared_cache_size &&

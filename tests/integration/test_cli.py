@@ -336,6 +336,27 @@ def test_drain_lets_transactions_finish_and_tells_the_others(doorman, how):
     assert "All clients disconnected, shutting down" in pooler.log()
 
 
+def test_drain_idle_clients(doorman):
+    """drain_idle_clients: silent ones are told, but not in a transaction."""
+    pooler = doorman(environment=SHUTDOWN_ONLY,
+                     general={"shutdown_timeout": "20s", "drain_idle_clients": True})
+    with pooler.client() as busy, pooler.client() as begun, pooler.client() as idle, \
+            pooler.client() as fresh:
+        busy.query("BEGIN; SELECT 1")
+        begun.query("begin;")
+        idle.query("SELECT 1")
+        pooler.signal(signal.SIGINT)
+        assert shutdown_told(idle.wait_closed())
+        assert shutdown_told(fresh.wait_closed())
+        busy.send(query("COMMIT"))
+        messages = busy.until_ready()
+        assert wire.tags(messages) == ["COMMIT"]
+        assert shutdown_told(busy.wait_closed())
+        begun.push(query("SELECT 'too late'"))
+        assert shutdown_told(begun.wait_closed())
+    assert pooler.wait(10) == 0
+
+
 def test_drain_tells_a_client_whose_begin_is_owed(doorman):
     pooler = doorman(environment=SHUTDOWN_ONLY, general={"shutdown_timeout": "3s"})
     with pooler.client() as client:

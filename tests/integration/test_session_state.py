@@ -200,6 +200,48 @@ def test_verify_finds_what_functions_hide(postgres, tmp_path):
     pooler.finish()
 
 
+def test_server_reset_query(postgres, tmp_path):
+    """server_reset_query: DISCARD ALL, in each mode and without any other clean-up."""
+    connection = postgres.connect("app")
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE FUNCTION hide_a_setting() RETURNS void LANGUAGE plpgsql "
+                       "AS $f$ BEGIN EXECUTE 'S' || 'ET work_mem = 12345'; END $f$")
+    connection.close()
+    root = {"username": "postgres", "password": "", "pool_size": 1}
+    modes = {"transaction": {}, "session": {"pool_mode": "session"},
+             "off": {"cleanup_server_connections": False},
+             "some": {"server_reset_query": "DEALLOCATE ALL; SELECT 1"},
+             "bad": {"server_reset_query": "SELECT no_such_thing"}}
+    port = free_port()
+    pooler = Doorman(str(tmp_path), port, configuration(port, {name: pool(
+        postgres, [root], unix=True, server_database="app",
+        **{"pool_mode": "transaction", "server_reset_query": "DISCARD ALL", **options})
+        for name, options in modes.items()})).start()
+    for name in modes:
+        with pooler.client(user="postgres", database=name, TimeZone="Asia/Tokyo") as client:
+            client.send(wire.parse("kept", "SELECT 42"), wire.sync())
+            assert not wire.errors(client.until_ready())
+            pid = client.value("SELECT pg_backend_pid()")
+            client.query("CREATE TEMP TABLE of_mine AS SELECT 1")
+            client.query("SET statement_timeout = '7s'; SELECT 1")
+            # The client's own wishes and statements outlast it.
+            assert client.value("SHOW TimeZone") == "Asia/Tokyo", name
+            client.send(wire.bind("", "kept"), wire.execute(), wire.sync())
+            assert wire.rows(client.until_ready()) == [["42"]], name
+            assert not wire.errors(client.query("SELECT hide_a_setting()"))
+        with pooler.client(user="postgres", database=name) as other:
+            found = [other.value("SHOW work_mem"), other.value("SHOW statement_timeout"),
+                     other.value("SELECT count(*) FROM pg_class WHERE relname = 'of_mine' "
+                                 "AND relnamespace = pg_my_temp_schema()")]
+            same = other.value("SELECT pg_backend_pid()") == pid
+        if name == "some":  # which the pooler adds to, as far as it knows
+            assert found == ["12345kB", "0", "0"], name
+        else:
+            assert found == ["4MB", "0", "0"], name
+        assert same == (name != "bad"), name
+    pooler.finish()
+
+
 SEQUENCES = "CREATE SEQUENCE moved; CREATE TABLE numbered (n serial, x int)"
 MOVES = ("SELECT nextval('moved')", "SELECT setval('moved', 41)", "INSERT INTO numbered (x) VALUES (1)")
 READS = ("SELECT lastval()", "SELECT currval('moved')", "SELECT currval('numbered_n_seq')")

@@ -193,6 +193,8 @@ static const struct reference references[] = {
     /* Beyond the reference. */
     {GENERAL, "client_login_timeout", DURATION, N, "60000", "\"90s\"", "90000"},
     {POOL, "cleanup_check", STRING, P, "trust", "\"verify\"", "verify"},
+    {POOL, "server_reset_query", STRING, P, "", "\"DISCARD ALL\"", "DISCARD ALL"},
+    {GENERAL, "drain_idle_clients", BOOL, L, "false", "true", "true"},
     {GENERAL, "client_idle_timeout", DURATION, N, "0", "\"90s\"", "90000"},
     {GENERAL, "idle_transaction_timeout", DURATION, N, "0", "\"90s\"", "90000"},
     {GENERAL, "query_timeout", DURATION, N, "0", "\"90s\"", "90000"},
