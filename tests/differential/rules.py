@@ -49,7 +49,8 @@ class Rules:
         if not self.allow_portals(messages):
             return False
         if any(m.name == "Raw" for m in messages) and \
-                (self.copies or not self.tracker.synced or "FROM STDIN" in str([m.args for m in messages])):
+                (self.copies or not self.tracker.synced or
+                 "FROM STDIN" in str([m.args for m in messages])):
             return False  # session-end: the pooler speaks first, and drops what is not synced
         if self.kind == "session":
             return True
