@@ -142,6 +142,10 @@ void secret_look_up(struct pool_shared *shared, const char *secret);
  * startup parameters for its backends. */
 void pools_looked_up(struct worker *w, const char *database, const char *user, const char *secret,
                      const struct pair_list *overlay);
+/* The same, from another process: and its pool, which is there at once and opens nothing yet.
+ * POOL_CONFIGURE must follow. Nothing happens where the configuration would not look it up. */
+void pools_restore(struct worker *w, const char *database, const char *user, const char *secret,
+                   const struct pair_list *overlay);
 /* The settings that a configuration has for a pool, within it; NULL: none. */
 const struct effective *pool_wanted(struct config *config, struct pool_shared *shared);
 /* Is that because auth_query may find it? */
@@ -151,6 +155,8 @@ void pools_ensure(struct worker *w, struct pool_shared *shared);
 /* A session that was looked up will use this pool from now on: it is made if it is not there, and
  * stays as long as sessions refer to it. */
 void pools_admit(struct worker *w, struct pool_shared *shared);
+/* The same for a session from another process. True: it was, for its pool is such a one. */
+bool pools_stay(const struct pool *p);
 /* The session does not any more; in_vain: its login has failed. */
 void pools_leave(struct worker *w, struct pool_shared *shared, bool in_vain);
 /* Every invariant of one pool that can be told from the pool alone: counts of states, idle and

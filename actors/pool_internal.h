@@ -97,6 +97,8 @@ void pool_on_tick(struct worker *w, struct pool *p);
 void pool_on_pause(struct worker *w, struct pool *p, bool paused);
 void pool_on_alone(struct worker *w, struct pool *p);
 void pool_on_reconnect(struct worker *w, struct pool *p);
+/* The settings of a pool that has had none. No connection is opened, no permit asked for. */
+void pool_configure_quietly(struct worker *w, struct pool *p);
 /* Nobody is served any more; it ends with its last backend. */
 void pool_close(struct worker *w, struct pool *p);
 

@@ -212,6 +212,17 @@ static void no_longer_wanted(struct worker *w, struct pool *p)
     pool_close(w, p);
 }
 
+void pool_configure_quietly(struct worker *w, struct pool *p)
+{
+    struct config *config = app_config();
+    const struct effective *effective = pool_wanted(config, p->shared);
+
+    INVARIANT(effective != NULL && p->config == NULL);
+    follow_origin(p, pool_wanted_dynamic(config, p->shared));
+    pool_follow(p->shared, effective);
+    adopt(w, p, config, effective);
+}
+
 void pool_on_configure(struct worker *w, struct pool *p)
 {
     struct config *config = app_config();

@@ -93,6 +93,27 @@ void pools_looked_up(struct worker *w, const char *database, const char *user, c
         actor_tell_kind(w, pool, MSG_POOL_CONFIGURE);
 }
 
+/* The world stands, and this is its only hand. */
+void pools_restore(struct worker *w, const char *database, const char *user, const char *secret,
+                   const struct pair_list *overlay)
+{
+    struct config *config = app_config();
+    const struct pool_config *pool = config_pool(config, database);
+    struct pool_shared *shared = directory_find(database, user);
+
+    /* One that is here already knows better. */
+    if (pool != NULL && pool->auth_query != NULL && pool->auth_query->server_user == NULL &&
+        config_user(pool, user) == NULL && (shared == NULL || atomic_load(&shared->pool) == 0)) {
+        pools_looked_up(w, database, user, secret, overlay);
+        struct pool *p = pool_of(actor_new(&pool_type, w->index));
+        p->shared = directory_find(database, user);
+        atomic_store(&p->shared->pool, actor_id_of(&p->actor));
+        pool_configure_quietly(w, p);
+        actor_release(w, &p->actor);
+    }
+    config_unref(config);
+}
+
 const struct effective *pool_wanted(struct config *config, struct pool_shared *shared)
 {
     static const struct pair_list none;
@@ -164,6 +185,13 @@ void pools_admit(struct worker *w, struct pool_shared *shared)
     }
     pthread_mutex_unlock(&admit_lock);
     config_unref(config);
+}
+
+bool pools_stay(const struct pool *p)
+{
+    if (p->dynamic)
+        atomic_fetch_add(&p->shared->clients, 1);
+    return p->dynamic;
 }
 
 void pools_leave(struct worker *w, struct pool_shared *shared, bool in_vain)

@@ -239,6 +239,9 @@ void session_on_derived(struct worker *w, struct session *s, struct message *m);
 void session_on_parameters(struct worker *w, struct session *s, struct message *m);
 void session_login_free(struct session *s);
 void session_on_lookup(struct worker *w, struct session *s, struct message *m);
+/* session_auth.c: from which the salts of users who do not exist are made. Set before logins. */
+void session_mock_secret_get(uint8_t out[SCRAM_KEY]);
+void session_mock_secret_set(const uint8_t secret[SCRAM_KEY]);
 /* session_input.c: client -> server */
 void session_on_client_input(struct worker *w, struct session *s);
 /* The first message of the input, whole or not, is dropped. */

@@ -14,10 +14,25 @@ static const char wrong_password[] =
 /* Of this process: what makes the salts of users who do not exist. */
 static uint8_t mock_secret[SCRAM_KEY];
 static pthread_once_t mock_once = PTHREAD_ONCE_INIT;
+static bool mock_given;
 
 static void draw_mock_secret(void)
 {
-    random_secret(mock_secret, sizeof mock_secret);
+    if (!mock_given)
+        random_secret(mock_secret, sizeof mock_secret);
+}
+
+void session_mock_secret_get(uint8_t out[SCRAM_KEY])
+{
+    pthread_once(&mock_once, draw_mock_secret);
+    memcpy(out, mock_secret, sizeof mock_secret);
+}
+
+void session_mock_secret_set(const uint8_t secret[SCRAM_KEY])
+{
+    memcpy(mock_secret, secret, sizeof mock_secret);
+    mock_given = true;
+    pthread_once(&mock_once, draw_mock_secret);
 }
 
 static void put(struct worker *w, struct session *s, struct writer *out)

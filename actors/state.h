@@ -40,7 +40,8 @@ enum state_section {
     X(65, U, next_connection)   \
     X(66, U, next_statement)    \
     X(67, R, totals)            \
-    X(68, U, next_backend)
+    X(68, U, next_backend)      \
+    X(69, B, mock_secret)
 
 #define STATE_STATEMENT_FIELDS(X) \
     X(1, U, id)                   \
@@ -58,6 +59,7 @@ enum state_section {
     X(1, U, id)                \
     X(2, T, database)          \
     X(3, T, user)              \
+    X(4, U, dynamic)           \
     X(5, B, fingerprint)       \
     X(6, U, epoch)             \
     X(7, U, paused)            \
@@ -70,7 +72,9 @@ enum state_section {
     X(64, U, creations)        \
     X(65, U, parameters_known) \
     X(66, U, schema_epoch)     \
-    X(67, U, staying)
+    X(67, U, staying)          \
+    X(68, B, secret)           \
+    X(69, B, overlay)
 
 #define STATE_BACKEND_FIELDS(X) \
     X(1, U, id)                 \

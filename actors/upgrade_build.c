@@ -26,6 +26,8 @@ static void build_numbers(const struct state_header *h)
     if (atomic_load(&app.connection_number) < next)
         atomic_store(&app.connection_number, next);
     backend_numbers_begin((uint32_t)h->next_backend + BACKENDS_APART);
+    if (h->round == 1 && h->mock_secret.len == SCRAM_KEY)
+        session_mock_secret_set(h->mock_secret.at);
 }
 
 /* Backends are handed out, their ends are watched, and pools look at what they have now. */

@@ -5,6 +5,8 @@
 #include <openssl/sha.h>
 #include <stdlib.h>
 
+enum { OVERLAY_MAX = 256 };
+
 static void build_material(struct pool_shared *shared, struct bytes packed)
 {
     struct unpacker u;
@@ -46,14 +48,40 @@ static void build_counters(struct worker *w, struct pool_shared *shared, struct 
     }
 }
 
+/* A user that was found is so once more, as long as this configuration would look it up. */
+static void build_user(struct worker *w, const char *database, const char *user,
+                       const struct state_pool *record)
+{
+    struct pair pairs[OVERLAY_MAX];
+    struct pair_list overlay = {pairs, 0};
+    struct unpacker u = unpacker_of(record->overlay.at, record->overlay.len);
+    char *secret = text_of(record->secret);
+
+    while (u.at < u.end && !u.bad && overlay.count < COUNT_OF(pairs)) {
+        struct bytes name = unpack_bytes(&u);
+        struct bytes value = unpack_bytes(&u);
+
+        pairs[overlay.count++] = (struct pair){text_of(name), text_of(value)};
+    }
+    pools_restore(w, database, user, secret, &overlay);
+    for (size_t i = 0; i < overlay.count; i++) {
+        free(pairs[i].name);
+        free(pairs[i].value);
+    }
+    OPENSSL_cleanse(secret, strlen(secret));
+    free(secret);
+}
+
 void build_pool(struct building *b, size_t i)
 {
     const struct state_pool *record = &b->d->pools[i];
     char *database = text_of(record->database);
     char *user = text_of(record->user);
-    struct pool_shared *shared = directory_find(database, user);
     uint8_t fingerprint[POOL_FINGERPRINT];
 
+    if (record->dynamic != 0)
+        build_user(b->w, database, user, record);
+    struct pool_shared *shared = directory_find(database, user);
     free(database);
     free(user);
     b->shareds[i] = shared;

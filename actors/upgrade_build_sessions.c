@@ -147,8 +147,10 @@ static void join_pool(struct building *b, struct session *s, const struct state_
     struct pool *p = record->pool == 0 ? NULL : b->pools[record->pool - 1];
     bool lost = record->backend != 0 && b->backends[record->backend - 1] == NULL;
 
-    if (p != NULL)
+    if (p != NULL) {
         s->shared = p->shared;
+        s->admitted = pools_stay(p);
+    }
     if ((record->pool != 0 && p == NULL) || lost)
         without_pool(b, s);
     else if (record->backend != 0)

@@ -159,7 +159,7 @@ int upgrade_build_check(const struct state_document *d, struct failure *why)
             return fail(why, "a prepared statement does not fit in");
     }
     for (size_t i = 0; i < d->pool_count; i++) {
-        if (!pairs_parse(d->pools[i].parameters))
+        if (!pairs_parse(d->pools[i].parameters) || !pairs_parse(d->pools[i].overlay))
             return fail(why, "the parameters of a pool do not parse");
         if (check_numbers(d->pools[i].idle, d->backend_count, why) != 0 ||
             check_waiters(d, d->pools[i].waiters, why) != 0)

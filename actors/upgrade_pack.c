@@ -19,6 +19,7 @@ void upgrade_load_write(struct upgrade_load *load, struct state_writer *out,
                         struct state_header *header)
 {
     struct packing p = {.load = load, .out = out};
+    uint8_t mock_secret[SCRAM_KEY];
 
     /* Statements are numbered while the others are written, and read before them; descriptors and
      * counts are known at the end. So the header comes last here: readers take any order. */
@@ -46,8 +47,11 @@ void upgrade_load_write(struct upgrade_load *load, struct state_writer *out,
     header->next_connection = atomic_load(&app.connection_number);
     header->next_statement = statement_numbers_next();
     header->next_backend = backend_numbers_next();
+    session_mock_secret_get(mock_secret);
+    header->mock_secret = (struct bytes){mock_secret, sizeof mock_secret};
     state_section_begin(out, STATE_HEADER, true);
     state_put_header(out, header);
+    header->mock_secret = (struct bytes){NULL, 0};
     state_section_end(out);
     scratch_free(&p.scratch);
     free(p.slots);

@@ -47,6 +47,45 @@ static struct bytes material_of(struct packing *p, struct pool_shared *shared)
     return packed(list);
 }
 
+/* What the successor cannot know of a user that was found, and had to look up to serve it. */
+static struct bytes secret_of(struct packing *p, struct pool_shared *shared)
+{
+    struct bytes secret = {NULL, 0};
+
+    pthread_mutex_lock(&shared->lock);
+    if (shared->secret != NULL) {
+        secret.len = strlen(shared->secret);
+        uint8_t *copy = scratch_bytes(&p->scratch, secret.len + 1);
+        memcpy(copy, shared->secret, secret.len + 1);
+        secret.at = copy;
+    }
+    pthread_mutex_unlock(&shared->lock);
+    return secret;
+}
+
+static struct bytes overlay_of(struct packing *p, struct pool_shared *shared)
+{
+    struct packer *list = scratch_list(&p->scratch);
+
+    pthread_mutex_lock(&shared->lock);
+    size_t count = shared->overlay == NULL ? 0 : shared->overlay->count;
+    for (size_t i = 0; i < count; i++) {
+        pack_str(list, shared->overlay->items[i].name);
+        pack_str(list, shared->overlay->items[i].value);
+    }
+    pthread_mutex_unlock(&shared->lock);
+    return packed(list);
+}
+
+static void describe_user(struct packing *p, struct pool *pool, struct state_pool *record)
+{
+    record->dynamic = pool->dynamic;
+    if (!pool->dynamic)
+        return;
+    record->secret = secret_of(p, pool->shared);
+    record->overlay = overlay_of(p, pool->shared);
+}
+
 static struct bytes idle_of(struct packing *p, const struct pool *pool)
 {
     struct packer *list = scratch_list(&p->scratch);
@@ -142,6 +181,7 @@ void put_pools(struct packing *p)
         };
         if (atomic_load(&pool->shared->pool) == actor_id_of(&pool->actor))
             record.counters = counters_list(p, pool->shared);
+        describe_user(p, pool, &record);
         state_put_pool(p->out, &record);
         scratch_clear(&p->scratch);
     }

@@ -10,6 +10,7 @@ import pytest
 import wire
 from pooler import TRUST, configuration, pool
 from postgres import PASSWORDS
+from upgrading import Upgrading
 from waiting import stays, wait_until
 
 MD5_HBA = "host all all 127.0.0.1/32 md5\nlocal all all md5\n"
@@ -594,3 +595,99 @@ def test_startup_parameters_that_change_replace_the_connections(postgres, lookin
             cursor.execute("SHOW work_mem")
             assert cursor.fetchone() == (wanted,)
         connection.close()
+
+
+# ---- upgrade
+
+
+@pytest.fixture
+def upgrading(looking_up):
+    """Factory of poolers that look users up and will be upgraded."""
+    made = []
+
+    def start(**settings):
+        made.append(Upgrading(looking_up(**settings)))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.finish()
+
+
+def backend_of(client):
+    return client.value("SELECT pg_backend_pid()")
+
+
+def test_clients_of_dynamic_pools_move(upgrading):
+    pooler = upgrading(query=parameters_query("'{\"work_mem\": \"5MB\"}'"))
+    idle = pooler.doorman.client("app", "scram_user", PASSWORDS["scram_user"])
+    busy = pooler.doorman.client("app", "md5_user", PASSWORDS["md5_user"])
+    pids = [backend_of(idle)]
+    busy.query("BEGIN")
+    pids.append(backend_of(busy))
+    pooler.upgrade()
+    assert [backend_of(idle), backend_of(busy)] == pids
+    busy.query("COMMIT")
+    assert backend_of(busy) == pids[1]
+    assert busy.value("SHOW work_mem") == "5MB"
+    counts = facts(pooler.doorman)
+    assert (counts["dynamic_pools_current"], counts["executor_queries"]) == (2, 0)
+    for client in (idle, busy):
+        client.terminate()
+
+
+def test_successor_opens_connections_for_users_that_it_has_not_looked_up(postgres, upgrading):
+    pooler = upgrading()
+    client = pooler.doorman.client("app", "scram_user", PASSWORDS["scram_user"])
+    first = backend_of(client)
+    postgres.terminate()
+    wait_until(lambda: pooler.doorman.pool_row(user="scram_user")["sv_idle"] == 0, 10,
+               "the connection to be gone")
+    pooler.upgrade()
+    assert backend_of(client) != first
+    assert client.value("SELECT current_user") == "scram_user"
+    client.terminate()
+    pooler.doorman.connect("scram_user", "app", PASSWORDS["scram_user"]).close()
+
+
+def test_clients_of_the_shared_role_move(upgrading):
+    pooler = upgrading(server_user="trust_user")
+    client = pooler.doorman.client("app", "scram_user", PASSWORDS["scram_user"])
+    pid = backend_of(client)
+    pooler.upgrade()
+    assert backend_of(client) == pid
+    client.terminate()
+
+
+def test_pool_is_collected_in_the_successor_too(upgrading):
+    pooler = upgrading(general={"retain_connections_time": "100ms", "server_lifetime": "500ms",
+                                "idle_timeout": "200ms"})
+    client = pooler.doorman.client("app", "scram_user", PASSWORDS["scram_user"])
+    pooler.upgrade()
+    assert client.value("SELECT current_user") == "scram_user"
+    client.terminate()
+    wait_until(lambda: users_with_pools(pooler.doorman) == set(), 20, "the pool to be collected")
+
+
+def test_clients_of_a_dynamic_pool_that_is_gone_are_told(postgres, upgrading):
+    pooler = upgrading()
+    client = pooler.doorman.client("app", "scram_user", PASSWORDS["scram_user"])
+    pooler.doorman.write_config(configuration(pooler.doorman.port, {"app": pool(postgres)},
+                                              pg_hba=MD5_HBA))
+    pooler.upgrade()
+    error, = wire.errors(client.wait_closed())
+    assert error["C"] == "3D000"
+
+
+def test_salts_of_nobody_outlive_an_upgrade(upgrading):
+    pooler = upgrading()
+    salts = []
+    for _ in range(2):
+        with pooler.doorman.wire() as client:
+            client.send(wire.startup("nobody", "app"))
+            client.receive()
+            client.send(wire.Scram("x").first())
+            salts.append(client.receive().body.decode().split(",s=")[1])
+        if len(salts) == 1:
+            pooler.upgrade()
+    assert salts[0] == salts[1]
