@@ -21,7 +21,7 @@ FIELDS = {
             key_more flags secret number in in_at in_end in_scanned body_left wanted backend
             asked_us leased_us query_us lease_batches name database_at application_at address_at statements unnamed anonymous
             anonymous_evictions connected_us transactions queries errors wait_max_us""",
-        "made anew": "actor shared ticket login in_held watched_us alarm trim_armed client",
+        "made anew": "actor shared ticket login in_held watched_us alarm trim_armed client admitted",
         # Pauses are found anew; a batch that moved is not sent again; the reply to a check query
         # is not kept; commands prepared on the console keep their session where it is.
         "begins as new": """replayed drained_bytes client_mark server_mark server_held_us console
@@ -44,7 +44,8 @@ FIELDS = {
     },
     ("actors/pool.h", "pool"): {
         "written": """shared staying idle idle_head idle_count idle_size waiters waiters_head waiters_tail
-            waiters_size waiting parameters parameters_known epoch paused scaling""",
+            waiters_size waiting parameters parameters_known epoch paused dynamic
+            scaling""",
         "made anew": """actor config effective backends count replaced mixed_deadlines permits
             evict_age_us reserve_wait_us effective_minimum alarm_us removed""",
         "begins as new": """hoping draining failures retry_us served_us connect_us returns""",
