@@ -12,6 +12,8 @@
 #include <stdlib.h>
 
 enum { ACCEPT_BATCH = 64, PAUSE_US = 10000, COMPLAIN_US = 5000000 };
+/* Longer than the kernel waits for a client's first word (listener_tcp.c). */
+enum { RETIRE_US = 2000000, RETIRE_LOOK_US = 50000 };
 
 static _Atomic uint32_t next_home;
 
@@ -161,10 +163,29 @@ static bool accept_clients(struct worker *w, struct listener *l)
     return true;
 }
 
+/* Never polled: a poll under way would keep the socket open. */
+static void retire(struct worker *w, struct listener *l)
+{
+    if (l->fd < 0)
+        return;
+    if (l->retire_us == 0)
+        l->retire_us = w->now_us + RETIRE_US;
+    if (accept_clients(w, l) && w->now_us >= l->retire_us) {
+        log_info("%s is not listened on any more", l->address);
+        listener_end(l);
+        return;
+    }
+    actor_alarm(w, actor_id_of(&l->actor), w->now_us + RETIRE_LOOK_US, 0);
+}
+
 static void listener_receive(struct worker *w, struct actor *self, struct message *m)
 {
     struct listener *l = listener_of(self);
 
+    if (l->retires) {
+        retire(w, l);
+        return;
+    }
     switch (m->kind) {
     case MESSAGE_START: await_clients(w, l); break;
     case MSG_LISTENER_HOLD: l->held = true; break;
@@ -224,6 +245,14 @@ struct listener *listener_new(int fd, bool local)
 
 void listener_launch(struct worker *w, struct listener *l)
 {
+    actor_launch(w, &l->actor);
+}
+
+void listener_retire(struct worker *w, struct listener *l)
+{
+    if (l == NULL)
+        return;
+    l->retires = true;
     actor_launch(w, &l->actor);
 }
 

@@ -21,6 +21,8 @@ struct listener {
     dev_t device;                    /* of the socket file, as it was made */
     ino_t inode;
     uint64_t complained_us; /* of a lack of descriptors */
+    bool retires;           /* inherited, where the configuration wants none any more */
+    uint64_t retire_us;     /* when it is closed; 0: not begun */
 };
 
 /* On failure NULL and the status for the process to end with. */
@@ -32,6 +34,13 @@ struct listener *listener_open_local(const struct general_config *general, int *
                                      struct failure *why);
 /* The same for a Unix socket that a predecessor made, if it is the one that is configured. */
 struct listener *listener_adopt_local(int fd, const struct general_config *general);
+/* Does an adopted one stand where the configuration wants it? Yes if that cannot be told. */
+bool listener_stands(const struct listener *l, const struct general_config *general);
+/* A Unix socket of a predecessor, wherever it is. NULL: it has no path. */
+struct listener *listener_adopt_path(int fd);
+/* Begins to accept who is there already or comes in the next moment, and closes it after that, with
+ * its socket file. NULL is fine. */
+void listener_retire(struct worker *w, struct listener *l);
 /* Closes the descriptor, which another process has: its socket file is no more ours. */
 void listener_abandon(struct listener *l);
 /* It begins to accept. */

@@ -133,14 +133,25 @@ struct listener *listener_adopt_local(int fd, const struct general_config *gener
 {
     struct sockaddr_un address = {0};
     socklen_t len = sizeof address;
-    struct stat file;
     char path[sizeof address.sun_path + 1];
 
     int wanted = snprintf(path, sizeof path, "%s/.s.PGSQL.%" PRIu64, general->unix_socket_dir,
                           general->port);
     if (wanted < 0 || (size_t)wanted >= sizeof address.sun_path ||
         getsockname(fd, (struct sockaddr *)&address, &len) != 0 ||
-        strcmp(address.sun_path, path) != 0 || lstat(path, &file) != 0)
+        strcmp(address.sun_path, path) != 0)
+        return NULL;
+    return listener_adopt_path(fd);
+}
+
+struct listener *listener_adopt_path(int fd)
+{
+    struct sockaddr_un address = {0};
+    socklen_t len = sizeof address;
+    struct stat file;
+
+    if (getsockname(fd, (struct sockaddr *)&address, &len) != 0 ||
+        lstat(address.sun_path, &file) != 0)
         return NULL;
     struct listener *l = listener_new(fd, true);
     snprintf(l->address, sizeof l->address, "%s", address.sun_path);

@@ -97,6 +97,26 @@ struct listener *listener_open_tcp(const struct general_config *general, int *st
     return listener_new(fd, false);
 }
 
+bool listener_stands(const struct listener *l, const struct general_config *general)
+{
+    struct sockaddr_storage wanted = {0};
+    struct sockaddr_storage there = {0};
+    socklen_t len = 0;
+    socklen_t there_len = sizeof there;
+    struct failure why;
+    char texts[2][sizeof l->address];
+
+    if (general->port == 0 || getsockname(l->fd, (struct sockaddr *)&there, &there_len) != 0)
+        return true;
+    if (resolve(general, &wanted, &len, &why) != 0) {
+        log_warn("%s: it stays where it was, on %s", why.text, l->address);
+        return true;
+    }
+    address_text(&wanted, texts[0], sizeof texts[0]);
+    address_text(&there, texts[1], sizeof texts[1]);
+    return strcmp(texts[0], texts[1]) == 0;
+}
+
 struct listener *listener_adopt(int fd, int *status, struct failure *why)
 {
     int flags = fcntl(fd, F_GETFL);

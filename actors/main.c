@@ -31,6 +31,8 @@ struct process {
     struct daemon daemon;
     struct listener *tcp;
     struct listener *local;
+    struct listener *old_tcp; /* of a predecessor whose configuration had other places; or NULL */
+    struct listener *old_local;
     int local_fd; /* that a predecessor has handed over; -1: none */
     bool successor;
     bool orphan; /* whose predecessor died before it could say anything */
@@ -204,13 +206,20 @@ static void open_listeners(struct process *p, const struct general_config *gener
 
     p->tcp = p->options.inherit_fd >= 0 ? listener_adopt(p->options.inherit_fd, &status, &why)
                                         : listener_open_tcp(general, &status, &why);
+    if (p->tcp != NULL && p->options.inherit_fd >= 0 && !listener_stands(p->tcp, general)) {
+        p->old_tcp = p->tcp;
+        p->tcp = listener_open_tcp(general, &status, &why);
+    }
     if (p->tcp == NULL)
         give_up(p, status, why.text);
     log_info("Running on %s", p->tcp->address);
     if (general->unix_socket_dir != NULL && p->local_fd >= 0)
         p->local = listener_adopt_local(p->local_fd, general);
-    if (p->local == NULL && p->local_fd >= 0)
-        close(p->local_fd);
+    if (p->local == NULL && p->local_fd >= 0) {
+        p->old_local = listener_adopt_path(p->local_fd);
+        if (p->old_local == NULL)
+            close(p->local_fd);
+    }
     if (general->unix_socket_dir != NULL && p->local == NULL) {
         p->local = listener_open_local(general, &status, &why);
         if (p->local == NULL)
@@ -263,6 +272,8 @@ static void accept_clients(struct process *p)
     listener_launch(NULL, p->tcp);
     if (p->local != NULL)
         listener_launch(NULL, p->local);
+    listener_retire(NULL, p->old_tcp);
+    listener_retire(NULL, p->old_local);
 }
 
 /* On the upgrade's thread: the service is ours. */
@@ -336,6 +347,8 @@ static int finish(struct process *p)
     offload_stop();
     runtime_fini();
     listener_end(p->tcp);
+    listener_end(p->old_tcp);
+    listener_end(p->old_local);
     if (!taken_over)
         listener_end(p->local);
     daemon_end(&p->daemon);
