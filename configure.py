@@ -251,16 +251,18 @@ def variant_flags(options, clang):
     if options.coverage:
         compile_flags.append("--coverage")
         link.append("--coverage")
-    program = []
     if options.lto:
         compile_flags.append("-flto=thin" if clang else "-flto=auto")
         link.append("-flto=thin" if clang else "-flto=auto")
-    elif not (clang or options.debug or sanitizers or options.coverage):
-        # The program is optimised as a whole: 4 % less CPU per transaction. Tests, of which there
-        # are many, link the plain half of the same objects.
+    program = link
+    if not (options.lto or clang or options.debug or sanitizers or options.coverage):
+        # The program is optimised as a whole: 10 % fewer instructions per transaction. Tests, of
+        # which there are many, link the plain half of the same objects. Their -fno-lto must not be
+        # there for the program: even with a later -flto, gcc leaves its linker plugin out then,
+        # and no function counts as the program's own.
         compile_flags += ["-flto=auto", "-ffat-lto-objects"]
-        link.append("-fno-lto")
-        program.append("-flto=auto")
+        program = link + ["-flto=auto"]
+        link = link + ["-fno-lto"]
     return compile_flags, link, program
 
 
@@ -299,7 +301,7 @@ def probe(options):
         "cflags": quoted(COMMON + kind_compile + WARNINGS + optional + defines),
         "asflags": quoted(["-g"] + defines),
         "ldflags": quoted(ldflags),
-        "program_ldflags": quoted(program),
+        "program_ldflags": quoted(HARDENED_LINK + program + ssl_link),
         "libs": quoted(libs),
     }
 
@@ -427,7 +429,7 @@ def add_programs(graph, sources):
     programs = {"unit": [], "main": []}
     if MAIN in objects:
         graph.build("$builddir/pg_doorman", "link", list(objects.values()),
-                    extra="$program_ldflags")
+                    ldflags="$program_ldflags")
         programs["main"] = ["$builddir/pg_doorman"]
 
     graph.add()
