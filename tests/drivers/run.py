@@ -115,6 +115,8 @@ class Outcome:
                 self.seen[name].append(text)
             elif kind in ("ok", "n/a", "fail") and name in scenarios:
                 self.cells[name] = (kind, text)
+        if trouble != "" and self.version == "":
+            trouble += " before it began; ./configure.py --deps installs what it needs"
         missing = [name for name in scenarios if name not in self.cells]
         for name in missing:
             self.cells[name] = ("fail", "no result; " + trouble)
