@@ -66,15 +66,17 @@ static void look_at(struct scan *s, const uint8_t *at)
             s->found |= SCAN_SEQUENCES;
         break;
     case 'f':
-        if (word_around(s, at, 7, "set_config") && !scan_config_is_local(s, at + 3))
+        if ((s->found & SCAN_SET) == 0 && word_around(s, at, 7, "set_config") &&
+            !scan_config_is_local(s, at + 3))
             s->found |= SCAN_SET | SCAN_ROLE | SCAN_AUTHORIZATION;
         break;
     case 'm':
-        if (word_around(s, at, 2, "temp") && scan_temp_matters(s, at - 2))
+        if ((s->found & SCAN_TEMP) == 0 && word_around(s, at, 2, "temp") &&
+            scan_temp_matters(s, at - 2))
             s->found |= SCAN_TEMP;
         break;
     case 'g':
-        if (word_around(s, at, 9, "pg_settings") && scan_has_word(s, "update"))
+        if (word_around(s, at, 9, "pg_settings") && scan_has_update(s))
             s->found |= SCAN_SET | SCAN_ROLE | SCAN_AUTHORIZATION;
         break;
     default: break;
@@ -159,7 +161,8 @@ static void take_doubt(struct scan *s)
 
 struct scan_effect scan_sql(const uint8_t *text, size_t len)
 {
-    struct scan s = {.text = text, .at = text, .end = text + len};
+    enum { LOOKS_PER_BYTE = 8 };
+    struct scan s = {.text = text, .at = text, .end = text + len, .looks = len * LOOKS_PER_BYTE};
 
     if (len == 0)
         return s.effect;

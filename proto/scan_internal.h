@@ -15,6 +15,12 @@ struct scan {
     bool odd;       /* where statements end depends on what is not known here */
     bool created;   /* CREATE: its body may hold statements that are not run */
 
+    /* Closer looks at single words read ahead, so a text of nothing but such words could cost the
+     * square of its length. */
+    size_t looks;           /* bytes that they may still read */
+    const uint8_t *comment; /* behind the first end of a comment, or s->end; NULL: not looked for */
+    int updates;            /* is there an UPDATE? 0: not looked for, 1: yes, -1: no */
+
     /* the token */
     const uint8_t *at; /* behind it */
     const uint8_t *word;
@@ -52,8 +58,8 @@ bool scan_is(const struct scan *s, const char *word);
 /* scan_statements.c: what each statement of the text does */
 void scan_statements(struct scan *s);
 /* scan_words.c: a closer look at a word that was found; `at` is behind it, or its beginning */
-bool scan_config_is_local(const struct scan *s, const uint8_t *at);
-bool scan_temp_matters(const struct scan *s, const uint8_t *at);
-bool scan_has_word(const struct scan *s, const char *word);
+bool scan_config_is_local(struct scan *s, const uint8_t *at);
+bool scan_temp_matters(struct scan *s, const uint8_t *at);
+bool scan_has_update(struct scan *s);
 
 #endif

@@ -15,19 +15,21 @@ static bool is_true(const uint8_t *from, const uint8_t *to)
     return to - from == 4 && scan_same(from, "true", 4);
 }
 
-/* set_config(name, value, true) lasts until the end of the transaction. Only the plain form is
- * believed: whatever is unusual counts as lasting. `at` is behind the name. */
-bool scan_config_is_local(const struct scan *s, const uint8_t *at)
+/* How far a look from `at` may go. */
+static const uint8_t *horizon(const struct scan *s, const uint8_t *at)
+{
+    return at + MIN((size_t)(s->end - at), s->looks);
+}
+
+/* The arguments up to `end`; `*p` is moved as far as they were read. */
+static bool ends_with_true(const uint8_t **p, const uint8_t *end)
 {
     const uint8_t *argument = NULL;
+    const uint8_t *at;
     unsigned depth = 0;
     unsigned commas = 0;
 
-    while (at < s->end && scan_is_space(*at))
-        at++;
-    if (at == s->end || *at != '(')
-        return false;
-    for (; at < s->end; at++) {
+    for (at = *p; at < end; *p = ++at) {
         switch (*at) {
         case '(': depth++; break;
         case ')':
@@ -41,12 +43,14 @@ bool scan_config_is_local(const struct scan *s, const uint8_t *at)
             }
             break;
         case '\'':
-            at = memchr(at + 1, '\'', (size_t)(s->end - at - 1));
-            if (at == NULL)
+            at = memchr(at + 1, '\'', (size_t)(end - at - 1));
+            if (at == NULL) {
+                *p = end;
                 return false;
+            }
             break;
         case '$':
-            if (at + 1 == s->end || at[1] < '0' || at[1] > '9')
+            if (at + 1 == end || at[1] < '0' || at[1] > '9')
                 return false;
             break;
         case '"':
@@ -54,13 +58,27 @@ bool scan_config_is_local(const struct scan *s, const uint8_t *at)
         case ';': return false;
         case '-':
         case '/':
-            if (at + 1 < s->end && (at[1] == '-' || at[1] == '*'))
+            if (at + 1 < end && (at[1] == '-' || at[1] == '*'))
                 return false;
             break;
         default: break;
         }
     }
     return false;
+}
+
+/* set_config(name, value, true) lasts until the end of the transaction. Only the plain form is
+ * believed: whatever is unusual counts as lasting. `at` is behind the name. */
+bool scan_config_is_local(struct scan *s, const uint8_t *at)
+{
+    const uint8_t *from = at;
+    const uint8_t *end = horizon(s, at);
+
+    while (at < end && scan_is_space(*at))
+        at++;
+    bool local = at < end && *at == '(' && ends_with_true(&at, end);
+    s->looks -= (size_t)(at - from);
+    return local;
 }
 
 static bool word_ends(const struct scan *s, const uint8_t *at)
@@ -78,11 +96,11 @@ static bool preceded_by(const struct scan *s, const uint8_t *at, const char *wor
     return at - len == s->text || !scan_in_word(at[-(ptrdiff_t)len - 1]);
 }
 
-/* Is ON COMMIT DROP said of the table whose TEMP is at `at`? Believed as far as nothing is quoted.
- */
-static bool drops_on_commit(const struct scan *s, const uint8_t *at)
+/* Is ON COMMIT DROP said before `end` of the table whose TEMP is at `*from`? Believed as far as
+ * nothing is quoted. `*from` is moved as far as was read. */
+static bool drops_on_commit(const struct scan *s, const uint8_t **from, const uint8_t *end)
 {
-    for (; at < s->end; at++) {
+    for (const uint8_t *at = *from; at < end; *from = ++at) {
         switch (*at) {
         case ';':
         case '\'':
@@ -90,14 +108,14 @@ static bool drops_on_commit(const struct scan *s, const uint8_t *at)
         case '$': return false;
         case '-':
         case '/':
-            if (at + 1 < s->end && (at[1] == '-' || at[1] == '*'))
+            if (at + 1 < end && (at[1] == '-' || at[1] == '*'))
                 return false;
             break;
         default: break;
         }
         const uint8_t *p = at;
-        if ((*p | 0x20) != 'd' || s->end - p < 4 || !scan_same(p, "drop", 4) ||
-            !word_ends(s, p + 4) || scan_in_word(p[-1]))
+        if ((*p | 0x20) != 'd' || end - p < 4 || !scan_same(p, "drop", 4) || !word_ends(s, p + 4) ||
+            scan_in_word(p[-1]))
             continue;
         while (scan_is_space(p[-1]))
             p--;
@@ -112,8 +130,24 @@ static bool drops_on_commit(const struct scan *s, const uint8_t *at)
     return false;
 }
 
+/* Does a comment end before `at`? */
+static bool behind_comment(struct scan *s, const uint8_t *at)
+{
+    size_t len = (size_t)(s->end - s->text);
+
+    if (s->comment == NULL) {
+        const uint8_t *line = memmem(s->text, len, "--", 2);
+        const uint8_t *block = memmem(s->text, len, "*/", 2);
+
+        line = line == NULL ? s->end : line + 2;
+        block = block == NULL ? s->end : block + 2;
+        s->comment = MIN(line, block);
+    }
+    return s->comment <= at && s->comment < s->end;
+}
+
 /* pg_temp, CREATE TEMP, SELECT INTO TEMPORARY; but no column called temp. */
-bool scan_temp_matters(const struct scan *s, const uint8_t *at)
+bool scan_temp_matters(struct scan *s, const uint8_t *at)
 {
     static const char *const before[] = {"create", "into", "local", "global", "replace"};
     const uint8_t *p = at;
@@ -127,20 +161,24 @@ bool scan_temp_matters(const struct scan *s, const uint8_t *at)
         return false;
     while (p > s->text && scan_is_space(p[-1]))
         p--;
+    bool makes = false;
     for (size_t i = 0; i < COUNT_OF(before); i++)
-        if (preceded_by(s, p, before[i]))
-            return !drops_on_commit(s, at);
-    /* Behind a comment, whatever was before it. */
-    size_t len = (size_t)(at - s->text);
-    return memmem(s->text, len, "--", 2) != NULL || memmem(s->text, len, "*/", 2) != NULL;
+        makes |= preceded_by(s, p, before[i]);
+    if (!makes)
+        return behind_comment(s, at); /* whatever was before it */
+    p = at;
+    bool dropped = drops_on_commit(s, &p, horizon(s, at));
+    s->looks -= (size_t)(p - at);
+    return !dropped;
 }
 
-bool scan_has_word(const struct scan *s, const char *word)
+bool scan_has_update(struct scan *s)
 {
-    size_t len = strlen(word);
-
-    for (const uint8_t *p = s->text; (size_t)(s->end - p) >= len; p++)
-        if (scan_lower(*p) == (uint8_t)*word && scan_same(p, word, len))
-            return true;
-    return false;
+    if (s->updates == 0) {
+        s->updates = -1;
+        for (const uint8_t *p = s->text; s->end - p >= 6 && s->updates < 0; p++)
+            if (scan_same(p, "update", 6))
+                s->updates = 1;
+    }
+    return s->updates > 0;
 }

@@ -316,6 +316,66 @@ TEST(scan_of_functions_by_number)
     EQ(scan_function(952), 0, "lo_open");
 }
 
+/* `unit` again and again, then `tail`: a megabyte. Returns seconds of CPU. */
+static double scan_repeated(const char *unit, const char *tail)
+{
+    enum { LEN = 1 << 20 };
+    size_t len = strlen(unit);
+    uint8_t *text = malloc(LEN + 64);
+    size_t at = 0;
+    struct timespec from;
+    struct timespec to;
+
+    for (; at + len <= LEN; at += len)
+        memcpy(text + at, unit, len);
+    memcpy(text + at, tail, strlen(tail));
+    at += strlen(tail);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+    scan_sql(text, at);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+    free(text);
+    return (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
+}
+
+/* Words that ask for a look ahead, megabytes of them: the first three took 40 s, as long as each was
+ * looked at to the end of the text. */
+ */
+TEST(scan_takes_no_more_than_its_length_asks_for)
+{
+    static const char *const texts[][2] = {
+        {"set_config(", ""},
+        {"set_config('a',(", ""},
+        {"set_config('a',", ""},
+        {"set_config('a', 'b', (", "true)"},
+        {"create temp ", ""},
+        {"create temp x ", "on commit drop"},
+        {"x temp ", ""},
+        {"select x, temp from t ", "-- x"},
+        {"pg_settings ", ""},
+        {"set_config ", ""},
+        {"into temp drop ", ""},
+        {"set_config('", ""},
+        {"$$ $$ set_config(", ")"},
+        {"currval(", ""},
+        {"/*", "*/"},
+        {"$a$ ", "set_config('a', 'b', true)"},
+        {"set_config('a',", "true)"},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        double seconds = scan_repeated(texts[i][0], texts[i][1]);
+
+        CHECK(seconds < 5, "%s: %.1f s", texts[i][0], seconds);
+    }
+    /* What is well-formed is believed, however much of it there is. */
+    char *many = calloc(1000, 64);
+    strcpy(many, "SELECT 1");
+    for (int i = 0; i < 1000; i++)
+        strcat(many, ", set_config('a', 'b', true)");
+    EQ(scan(many).leaves, 0);
+    free(many);
+}
+
 /* Prints what a scan costs; asserts nothing about time. With SCAN_BENCH in the environment. */
 TEST(scan_is_quick)
 {
