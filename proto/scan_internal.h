@@ -60,6 +60,7 @@ void scan_statements(struct scan *s);
 /* scan_words.c: a closer look at a word that was found; `at` is behind it, or its beginning */
 bool scan_config_is_local(struct scan *s, const uint8_t *at);
 bool scan_temp_matters(struct scan *s, const uint8_t *at);
+bool scan_has_word(const struct scan *s, const char *word); /* reads all of the text */
 bool scan_has_update(struct scan *s);
 
 #endif

@@ -172,13 +172,19 @@ bool scan_temp_matters(struct scan *s, const uint8_t *at)
     return !dropped;
 }
 
+bool scan_has_word(const struct scan *s, const char *word)
+{
+    size_t len = strlen(word);
+
+    for (const uint8_t *p = s->text; (size_t)(s->end - p) >= len; p++)
+        if (scan_lower(*p) == (uint8_t)*word && scan_same(p, word, len))
+            return true;
+    return false;
+}
+
 bool scan_has_update(struct scan *s)
 {
-    if (s->updates == 0) {
-        s->updates = -1;
-        for (const uint8_t *p = s->text; s->end - p >= 6 && s->updates < 0; p++)
-            if (scan_same(p, "update", 6))
-                s->updates = 1;
-    }
+    if (s->updates == 0)
+        s->updates = scan_has_word(s, "update") ? 1 : -1;
     return s->updates > 0;
 }
