@@ -109,6 +109,9 @@ static void check_pool(struct actor *a)
         sim_fail("pool %u has %u idle backends and knows of %u", a->index, idle, p->idle_count);
     if (p->draining && idle > 0)
         sim_fail("pool %u is draining and keeps %u idle backends", a->index, idle);
+    if (p->removed && p->waiting + idle > 0)
+        sim_fail("pool %u is removed, %u wait and %u backends are idle", a->index, p->waiting,
+                 idle);
     if (p->replaced > 3)
         sim_fail("pool %u replaces %u backends at a time", a->index, p->replaced);
     check_growth(a->index, size, p->effective->pool_size + p->replaced);

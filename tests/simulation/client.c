@@ -11,6 +11,7 @@ enum { PATIENCE_US = 60000000 };
 struct plan plan;
 struct client clients[CLIENTS_MAX];
 static struct sim_end *listener;
+static struct sim_end *local_listener;
 static uint64_t trouble_us; /* when a server was last in trouble; 0: never */
 
 /* --- wants --- */
@@ -138,6 +139,15 @@ static void vanish(struct client *c)
     client_end(c);
 }
 
+/* It does not wait for the answer; when that is there already, it stays. */
+static void vanish_waiting(void *context)
+{
+    struct client *c = context;
+
+    if (c->phase == CLIENT_HERE && c->want_count > 0)
+        vanish(c);
+}
+
 /* --- cancel requests --- */
 
 struct cancel {
@@ -206,6 +216,8 @@ static void go_on(void *context)
         return;
     }
     client_send(c);
+    if (sim_chance(plan.leave_pm))
+        sim_at(sim_now_us() + sim_below(sim_chance(500) ? 2000 : 50000), vanish_waiting, c);
     if (sim_chance(plan.cancel_pm))
         sim_at(sim_now_us() + sim_below(sim_chance(500) ? 2000 : 30000), send_cancel, c);
 }
@@ -245,7 +257,8 @@ static void come(void *context)
     c->far.window = c->slow ? 1000 + sim_below(8000) : 60000 + sim_below(100000);
     c->login_us = sim_now_us();
     writer_init(&c->out);
-    if (!sim_far_connect(&c->far, listener, sim_chance(300))) {
+    bool local = sim_chance(300);
+    if (!sim_far_connect(&c->far, local ? local_listener : listener, local)) {
         c->phase = CLIENT_GONE;
         return;
     }
@@ -257,9 +270,10 @@ static void come(void *context)
         client_send(c);
 }
 
-void clients_begin(int at)
+void clients_begin(int at, int local_at)
 {
     listener = sim_end_of(at);
+    local_listener = sim_end_of(local_at);
     INVARIANT(plan.clients <= CLIENTS_MAX);
     for (unsigned i = 0; i < plan.clients; i++) {
         clients[i].number = i + 1;

@@ -13,6 +13,7 @@ struct plan {
     unsigned queries;   /* of each, about */
     unsigned think_us;  /* between them, at most */
     unsigned abort_pm;  /* per mille: a client vanishes instead of going on */
+    unsigned leave_pm;  /* per mille: a client vanishes while it waits for an answer */
     unsigned cancel_pm; /* per mille: of queries, to be cancelled */
     unsigned error_pm;  /* per mille: of queries, to fail */
     unsigned slow_pm;   /* per mille: of queries, to take long */
@@ -21,6 +22,7 @@ struct plan {
     bool cleanup;       /* cleanup_server_connections */
     bool prepared;      /* the pooler remaps statements */
     unsigned faults_pm; /* per mille: of beats, in which a server has trouble */
+    unsigned die_pm;    /* per mille: of those flushes of a server that may: it dies */
     unsigned admin_pm;  /* per mille: of beats, in which the operator does something */
     unsigned users;
     unsigned remove_pm;    /* per mille: of reloads, which take a user out or put it back */
@@ -51,8 +53,8 @@ struct plan {
 };
 extern struct plan plan;
 
-/* Lets them come, to that listening descriptor. */
-void clients_begin(int listener);
+/* Lets them come, to these listening descriptors. */
+void clients_begin(int listener, int local_listener);
 bool clients_done(void);
 /* For the server: this statement is run now, and whether it is committed. It may be once. */
 void clients_executed(unsigned client, unsigned query);

@@ -13,10 +13,39 @@ struct pg_server pg_server;
 
 /* --- output --- */
 
+static void break_off(void *context)
+{
+    struct pg_conn *c = context;
+
+    if (c->phase == PG_ENDED)
+        return;
+    if (sim_chance(500))
+        sim_far_reset(&c->far);
+    else
+        sim_far_close(&c->far);
+    pg_end(c);
+}
+
+/* Its process dies, or its machine: some of what it wrote arrives. */
+static void die_amid(struct pg_conn *c)
+{
+    size_t part = sim_below(c->out.len + 1);
+
+    sim_note("server %u dies behind %zu of %zu bytes", c->pid, part, c->out.len);
+    clients_trouble();
+    c->breaking = true;
+    sim_far_write(&c->far, c->out.at, part);
+    sim_at(sim_now_us() + sim_below(2000), break_off, c);
+}
+
 void pg_flush(struct pg_conn *c)
 {
-    if (c->out.len > 0)
-        sim_far_write(&c->far, c->out.at, c->out.len);
+    if (c->out.len > 0 && !c->breaking) {
+        if (sim_chance(plan.faults_pm) && sim_chance(plan.die_pm))
+            die_amid(c);
+        else
+            sim_far_write(&c->far, c->out.at, c->out.len);
+    }
     c->out.len = 0;
 }
 

@@ -58,6 +58,7 @@ struct pg_conn {
     const struct account *account;
     struct scram_server scram;
     bool challenged; /* SCRAM has begun */
+    bool breaking;   /* it has died, in the middle of what it wrote */
     uint8_t salt[4];
     uint8_t *in;
     size_t in_len;

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { STEPS_MAX = 1500000, BEAT_US = 20000 };
+enum { STEPS_MAX = 1500000, BEAT_US = 20000, CALM_US = 600000000 };
 
 static char path[64];
 static bool calm;
@@ -43,6 +43,7 @@ static void draw_plan(void)
     plan.queries = between(1, sim_chance(200) ? 60 : 20);
     plan.think_us = sim_chance(300) ? 0 : between(1, sim_chance(500) ? 200 : 20000);
     plan.abort_pm = sim_chance(500) ? 0 : between(1, 100);
+    plan.leave_pm = sim_chance(700) ? 0 : between(1, 250);
     plan.cancel_pm = sim_chance(500) ? 0 : between(1, 200);
     plan.error_pm = sim_chance(300) ? 0 : between(1, 200);
     plan.slow_pm = sim_chance(300) ? 0 : between(1, 200);
@@ -63,6 +64,7 @@ static void draw_plan(void)
     plan.pool_size_most = plan.pool_size;
     plan.min_pool_size = sim_chance(700) ? 0 : between(0, plan.pool_size);
     plan.faults_pm = sim_chance(500) ? 0 : between(1, 60);
+    plan.die_pm = sim_chance(700) ? 0 : between(1, 500);
     plan.admin_pm = sim_chance(400) ? 0 : between(1, sim_chance(300) ? 600 : 100);
     plan.local = sim_chance(300);
     plan.round_robin = sim_chance(200);
@@ -171,6 +173,14 @@ static void launch_daemon(struct worker *w)
     actor_launch(w, a);
 }
 
+static int listen_near(struct worker *w, bool local)
+{
+    int fd = sim_near_listen();
+
+    listener_launch(w, listener_new(fd, local));
+    return fd;
+}
+
 static void launch(void *context)
 {
     struct worker *w = runtime_worker(0);
@@ -185,11 +195,10 @@ static void launch(void *context)
     launch_daemon(w);
     pools_configure(w, config);
     config_unref(config);
-    int fd = sim_near_listen();
-    struct listener *l = listener_new(fd, false);
-    listener_launch(w, l);
+    int fd = listen_near(w, false);
+    int local_fd = listen_near(w, true);
     worker_adopt(NULL);
-    clients_begin(fd);
+    clients_begin(fd, local_fd);
 }
 
 /* --- trouble, and the operator --- */
@@ -303,10 +312,12 @@ static void beat(void *context)
 
 static void run_until(bool (*done)(void))
 {
+    uint64_t end_us = calm ? sim_now_us() + CALM_US : UINT64_MAX;
+
     while (!done()) {
         bool more = sim_step();
 
-        if (more && sim_steps() < STEPS_MAX)
+        if (more && sim_steps() < STEPS_MAX && sim_now_us() < end_us)
             continue;
         check_tell();
         sim_fail(more ? "it does not come to an end" : "nothing happens any more");
@@ -334,6 +345,7 @@ void run_seed(uint64_t seed, bool trace)
         sim_at(sim_now_us() + plan.shutdown_us, shut_down, NULL);
     run_until(clients_done);
     calm = true;
+    plan.faults_pm = 0;
     sim_calm();
     run_until(check_is_quiet);
     check_at_rest();
