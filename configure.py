@@ -83,6 +83,8 @@ def parse_options(argv):
         help="build with these sanitizers, in build/asan or build/tsan")
     add("--fuzz", action="store_true", help="build the fuzz targets, in build/fuzz (clang)")
     add("--coverage", action="store_true", help="count what the tests reach, in build/coverage")
+    add("--uncounted", action="store_true",
+        help="leave the statistics out, in build/uncounted: only to measure what they cost")
     add("--lto", action="store_true",
         help="link the tests, too, optimised across files (gcc does so with the program anyway)")
     add("--io", choices=["auto", "io_uring", "epoll"], default="auto",
@@ -109,6 +111,8 @@ def default_builddir(options):
         return "build/fuzz"
     if options.sanitize:
         return "build/tsan" if options.sanitize == "thread" else "build/asan"
+    if options.uncounted:
+        return "build/uncounted"
     return "build/coverage" if options.coverage else "build"
 
 
@@ -248,6 +252,8 @@ def variant_flags(options, clang):
         if not clang:
             stop("--fuzz needs clang: apt-get install clang libclang-rt-14-dev")
         compile_flags += ["-fsanitize=fuzzer-no-link", "-DDOORMAN_FUZZ"]
+    if options.uncounted:
+        compile_flags.append("-DDOORMAN_UNCOUNTED")
     if options.coverage:
         compile_flags.append("--coverage")
         link.append("--coverage")
