@@ -483,7 +483,12 @@ void session_on_client_input(struct worker *w, struct session *s)
         }
         enum scan found = scan_batch(s, &type);
         switch (found) {
-        case SCAN_MORE: return;
+        case SCAN_MORE:
+            /* No more of it is read before some of that is answered which was sent already. */
+            if (s->phase == SESSION_BOUND && session_input_len(s) >= BATCH_HIGH &&
+                session_must_pause(s))
+                session_ask_for_replies(w, s->backend);
+            return;
         case SCAN_TERMINATE:
             s->terminated = true;
             session_close(w, s, NULL);
