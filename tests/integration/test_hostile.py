@@ -4,12 +4,13 @@ After each the one backend must be free for others, and clients must have been t
 truth.
 """
 
-import time
+import os
+import re
 
 import pytest
 
 import wire
-from pooler import SANITIZED
+from pooler import ADMIN, ADMIN_DATABASE, SANITIZED, run_program
 from waiting import stays, wait_until
 from wire import (bind, close, copy_data, copy_done, describe, essence, execute, flush, message,
                   parse, query, sync)
@@ -236,13 +237,22 @@ def test_message_that_can_never_fit(pooler):
         "query.")
 
 
+def held(pooler):
+    """Bytes of unfinished messages, as far as they count."""
+    path = os.path.join(pooler.directory, "snapshot")
+    with pooler.client(ADMIN_DATABASE, ADMIN["user"], ADMIN["password"]) as admin:
+        with open(path, "wb") as file:
+            file.write(bytes.fromhex(admin.value("SNAPSHOT")[2:]))
+    return int(re.search(r"input_held: (\d+)", run_program("inspect", path).stdout)[1])
+
+
 def test_messages_that_do_not_fit_together(pooler):
     data = large(3)
     clients = [pooler.client() for _ in range(3)]
     patient = pooler.client()
     for client in clients[:2]:
         client.push(data[:1900000])
-    time.sleep(0.5)
+    wait_until(lambda: held(pooler) > 3 << 20, 10, "the messages of two to be there")
     clients[2].push(data[:1900000])
     assert wire.sqlstates(clients[2].wait_closed()) == ["53200"]
     # Those who hold little do not notice, and what was held is given back.
