@@ -98,14 +98,23 @@ static void check_lease(const struct pool *p, const struct backend *b)
         sim_fail("backend pid %d is handed out during a pause", b->pid);
 }
 
+/* What was asked for is on its way to a client: a good moment to go. */
+static void maybe_leave(struct actor *owner)
+{
+    if (owner->type == session_type.number && sim_chance(plan.leave_pm))
+        clients_leave(session_application(session_of(owner)));
+}
+
 /* Those whose owner was none before. */
 static void check_leases(const struct pool *p, const struct owners *before)
 {
     for (const struct backend *b = p->backends; b != NULL; b = b->pool_next) {
         struct actor *owner = atomic_load(&b->conn.owner);
 
-        if (b->state == BACKEND_LEASED && owner != NULL && !owns(before, actor_id_of(owner)))
+        if (b->state == BACKEND_LEASED && owner != NULL && !owns(before, actor_id_of(owner))) {
             check_lease(p, b);
+            maybe_leave(owner);
+        }
     }
 }
 

@@ -282,6 +282,14 @@ void clients_begin(int at, int local_at)
     }
 }
 
+void clients_leave(const char *name)
+{
+    unsigned number = name[0] == 'c' ? (unsigned)strtoul(name + 1, NULL, 10) : 0;
+
+    if (number > 0 && number <= plan.clients)
+        sim_at(sim_now_us(), vanish_waiting, &clients[number - 1]);
+}
+
 bool clients_done(void)
 {
     for (unsigned i = 0; i < plan.clients; i++) {

@@ -63,6 +63,8 @@ void clients_cancelled(unsigned client, unsigned query);
 /* It has sent a cancel request, which may strike late: in session mode, on one lease, also what the
  * pooler asks by itself. */
 bool clients_has_cancelled(unsigned client);
+/* The client of that application name may vanish now, if it waits for an answer. */
+void clients_leave(const char *name);
 /* A client that waits for an answer for too long ends the run. */
 void clients_check(void);
 /* Server trouble may have cost a client its session: it is told so, and that is all right. */
