@@ -61,6 +61,7 @@ static const struct command {
     {"SHUTDOWN", admin_shutdown},
     {"UPGRADE", admin_upgrade},
     {"RESET", admin_reset},
+    {"FLUSH", admin_flush},
     {"SNAPSHOT", admin_snapshot},
 };
 

@@ -122,6 +122,7 @@ enum admin_result admin_pool_action(struct admin_run *run, const struct admin_st
 enum admin_result admin_shutdown(struct admin_run *run, const struct admin_statement *s);
 enum admin_result admin_upgrade(struct admin_run *run, const struct admin_statement *s);
 enum admin_result admin_set(struct admin_run *run, const struct admin_statement *s);
+enum admin_result admin_flush(struct admin_run *run, const struct admin_statement *s);
 enum admin_result admin_reset(struct admin_run *run, const struct admin_statement *s);
 enum admin_result admin_snapshot(struct admin_run *run, const struct admin_statement *s);
 /* admin_chatter.c: what psql and drivers send by themselves. False: not that. */

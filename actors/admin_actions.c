@@ -2,6 +2,7 @@
 #define LOG_MODULE "pg_doorman::admin"
 #include "actors/admin.h"
 
+#include "actors/auth_query.h"
 #include "runtime/log.h"
 
 #include <signal.h>
@@ -143,5 +144,44 @@ enum admin_result admin_reset(struct admin_run *run, const struct admin_statemen
         admin_error(run, "58000",
                     "Unsupported RESET target \xe2\x80\x94 only RESET INTERNER is supported");
     }
+    return ADMIN_DONE;
+}
+
+/* --- users that were looked up --- */
+
+struct flushing {
+    struct worker *worker;
+    const char *database; /* NULL: all */
+    const char *user;     /* "": all */
+    uint32_t told;
+};
+
+static void flush(void *context, struct auth_query_state *state)
+{
+    struct flushing *f = context;
+
+    if (f->database == NULL || strcmp(f->database, state->database) == 0)
+        f->told += actor_tell(f->worker, atomic_load(&state->actor),
+                              MESSAGE(AUTH_FLUSH, .user = bytes_of(f->user)));
+}
+
+enum admin_result admin_flush(struct admin_run *run, const struct admin_statement *s)
+{
+    struct flushing flushing = {.worker = run->worker,
+                                .database = s->count > 2 ? admin_word(s, 2) : NULL,
+                                .user = s->count > 3 ? admin_word(s, 3) : ""};
+
+    if (s->count < 2 || s->count > 4 || !admin_word_is(s, 1, "auth_query")) {
+        admin_error(run, "58000",
+                    "Unsupported FLUSH target \xe2\x80\x94 only FLUSH AUTH_QUERY [db [user]] is "
+                    "supported");
+        return ADMIN_DONE;
+    }
+    log_info("FLUSH AUTH_QUERY by %s", run->who);
+    auth_query_each(flush, &flushing);
+    if (flushing.told == 0 && flushing.database != NULL)
+        admin_error(run, "3D000", "No auth_query for database \"%s\"", flushing.database);
+    else
+        write_command_complete(&run->out, "FLUSH");
     return ADMIN_DONE;
 }

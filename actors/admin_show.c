@@ -2,6 +2,7 @@
 #define LOG_MODULE "pg_doorman::admin"
 #include "actors/admin.h"
 
+#include "actors/pool.h"
 #include "actors/version.h"
 #include "runtime/log.h"
 
@@ -25,6 +26,7 @@ static void show_help(struct admin_run *run)
         "RESUME [db]",
         "RECONNECT [db]",
         "RESET INTERNER",
+        "FLUSH AUTH_QUERY [db [user]]",
         "SHOW WORKERS",
         "SHOW UPGRADE",
         "SHOW LATENCY",
@@ -157,24 +159,37 @@ static bool list_has(const struct pair_list *list, const char *name)
 
 struct parameters {
     struct table table;
-    const struct config *config;
+    struct config *config;
 };
+
+/* Which layer has the last word on it. */
+static const char *parameter_source(struct pool_shared *shared, const struct pool_config *pool,
+                                    const char *name)
+{
+    pthread_mutex_lock(&shared->lock);
+    bool found = atomic_load(&shared->origin) == ORIGIN_LOOKED_UP && shared->overlay != NULL &&
+                 list_has(shared->overlay, name);
+    pthread_mutex_unlock(&shared->lock);
+    return found ? "auth_query" : list_has(&pool->startup_parameters, name) ? "pool" : "general";
+}
 
 static void add_parameters(void *context, struct pool_shared *shared)
 {
     const struct parameters *p = context;
     const struct pool_config *pool = config_pool(p->config, shared->database);
-    const struct user_config *user = pool == NULL ? NULL : config_user(pool, shared->user);
+    const struct effective *effective = atomic_load(&shared->pool) == 0
+                                            ? NULL
+                                            : pool_wanted(p->config, shared);
 
-    if (user == NULL)
+    if (effective == NULL)
         return;
-    const struct pair_list *list = &user->effective.startup_parameters;
+    const struct pair_list *list = &effective->startup_parameters;
     for (size_t i = 0; i < list->count; i++) {
         const struct pair *pair = &list->items[i];
-        bool own = list_has(&pool->startup_parameters, pair->name);
-        struct parameter_row row = {shared->user, shared->database,         pair->name,
-                                    pair->value,  own ? "pool" : "general", "applied"};
+        struct parameter_row row = {shared->user, shared->database, pair->name, pair->value,
+                                    NULL,         "applied"};
 
+        row.source = parameter_source(shared, pool, pair->name);
         table_row(&p->table, &row);
     }
 }

@@ -189,6 +189,23 @@ static void on_distrust(struct worker *w, struct auth_query *a, struct message *
     log_info("[%s@%s] auth_query cache: invalidated", user, a->state->database);
 }
 
+static void on_flush(struct auth_query *a, struct message *m)
+{
+    struct bytes name = message_get_AUTH_FLUSH(m).user;
+    char user[ROLE_NAME_MAX + 1];
+
+    if (name.len == 0) {
+        cache_clear(&a->cache);
+    } else if (name.len <= ROLE_NAME_MAX) {
+        memcpy(user, name.at, name.len);
+        user[name.len] = '\0';
+        struct cache_entry *entry = cache_find(&a->cache, user);
+        if (entry != NULL)
+            entry->distrusted = true;
+    }
+    count_entries(a);
+}
+
 /* --- answers of the server --- */
 
 static struct pair_list overlay_of(struct auth_query *a, struct arena *arena, const char *user,
@@ -309,7 +326,9 @@ static void on_configure(struct worker *w, struct auth_query *a)
     struct config *config = app_config();
     const struct pool_config *pool = config_pool(config, a->state->database);
 
-    if (a->removed || pool == NULL || pool->auth_query == NULL) {
+    /* It may be there again, with another actor, before this one has heard that it was gone. */
+    bool replaced = a->config != NULL && atomic_load(&a->state->actor) != actor_id_of(&a->actor);
+    if (a->removed || replaced || pool == NULL || pool->auth_query == NULL) {
         config_unref(config);
         if (!a->removed)
             close_down(w, a);
@@ -362,6 +381,7 @@ static void auth_query_receive(struct worker *w, struct actor *self, struct mess
     case MSG_AUTH_CONFIGURE: on_configure(w, a); break;
     case MSG_AUTH_LOOKUP: on_lookup(w, a, m); break;
     case MSG_AUTH_DISTRUST: on_distrust(w, a, m); break;
+    case MSG_AUTH_FLUSH: on_flush(a, m); break;
     case MSG_LOOKUP_DONE: on_done(w, a, m); break;
     case MSG_POOL_READY: executor_on_ready(w, a, m); break;
     case MSG_POOL_FAILED: executor_on_failed(w, a, m); break;

@@ -1,6 +1,7 @@
 #define LOG_MODULE "pg_doorman::server"
 #include "actors/backend_internal.h"
 
+#include "config/derive.h"
 #include "runtime/log.h"
 #include "runtime/offload.h"
 #include "runtime/world.h"
@@ -154,6 +155,10 @@ static int send_startup(struct worker *w, struct login *l)
     size_t count = 0;
     struct writer out;
 
+    if (!startup_fits(e))
+        return refuse(l, FAILURE_PARAMETER, "53400",
+                      "startup parameters of user \"%s\" are longer than PostgreSQL takes",
+                      e->server_user);
     for (size_t i = 0; i < e->startup_parameters.count; i++) {
         if (strcmp(e->startup_parameters.items[i].name, "application_name") == 0)
             application = e->startup_parameters.items[i].value;

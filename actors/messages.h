@@ -100,6 +100,8 @@
     X(AUTH_ANSWER,    F_U(ticket) F_U(outcome))                                                    \
     /* session -> auth_query: what is remembered of this user led nowhere */                       \
     X(AUTH_DISTRUST,  F_B(user))                                                                   \
+    /* admin -> auth_query: what is remembered of this user, or of all (empty), is forgotten */    \
+    X(AUTH_FLUSH,     F_B(user))                                                                   \
     /* daemon -> auth_query */                                                                     \
     X(AUTH_CONFIGURE, F_U(unused))                                                                 \
     /* auth_query -> backend of its own, and its answer; outcome: enum lookup_outcome, lost: the   \

@@ -52,7 +52,7 @@ static void unknown(struct worker *w, struct session *s)
 
     log_warn("[%s@%s] auth_query: user not found", session_user(s), session_database(s));
     s->login->mock = true;
-    if (!session_auth_mock(w, s, &peer))
+    if (!s->login->config->general.auth_mock || !session_auth_mock(w, s, &peer))
         session_lookup_refused(w, s, "no such user");
 }
 

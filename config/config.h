@@ -188,6 +188,7 @@ struct general_config {
     uint64_t client_idle_timeout;      /* new; these three: 0 = none */
     uint64_t idle_transaction_timeout; /* new */
     uint64_t query_timeout;            /* new */
+    bool auth_mock;                    /* new: true; unknown users are asked for a proof */
     bool cancel_on_disconnect;         /* new: true; not behind a Terminate */
     uint64_t client_login_timeout;     /* new: 60s; from accept to AuthenticationOk */
 

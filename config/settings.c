@@ -90,6 +90,8 @@ const struct setting settings[] = {
         "Cancel the statement that a client leaves running when it vanishes without saying goodbye."),
     GEN(client_login_timeout, SETTING_DURATION, "60s", 0, RELOAD_CLIENT,
         "A client must have logged in this long after it connected. 0: no limit."),
+    GEN(auth_mock, SETTING_BOOL, "true", 0, RELOAD_CLIENT,
+        "Ask for a password in the name of users whom auth_query does not find, as of all others."),
 
     GEN_LIM(max_concurrent_creates, SETTING_USIZE, "4", 1, 0, "must be > 0", 0, RELOAD_POOL,
         "Backend connections that one pool opens at the same time."),

@@ -38,6 +38,7 @@ static const struct {
     {SECTION_GENERAL, "query_timeout", "Запрос, выполняющийся столько времени, отменяется. 0: без предела."},
     {SECTION_GENERAL, "cancel_on_disconnect", "Отменять запрос, который клиент оставил, исчезнув не попрощавшись."},
     {SECTION_GENERAL, "client_login_timeout", "За это время после подключения клиент должен войти. 0: без предела."},
+    {SECTION_GENERAL, "auth_mock", "Спрашивать пароль и у тех, кого auth_query не нашёл, как у всех остальных."},
     {SECTION_GENERAL, "max_concurrent_creates", "Сколько соединений с PostgreSQL один пул открывает одновременно."},
     {SECTION_GENERAL, "scaling_warm_pool_ratio", "Процент от pool_size, ниже которого недостающее соединение открывается, не дожидаясь возвращённого."},
     {SECTION_GENERAL, "scaling_fast_retries", "Сколько быстрых проверок, не вернулось ли соединение, до начала ожидания."},

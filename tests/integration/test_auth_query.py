@@ -137,6 +137,15 @@ def test_salt_for_an_unknown_user_is_always_the_same(looking_up):
     assert salts[0] == salts[1] != salts[2]
 
 
+def test_unknown_user_is_refused_at_once_without_auth_mock(looking_up):
+    pooler = looking_up(general={"auth_mock": False})
+    with pooler.wire() as client:
+        client.send(wire.startup("nobody", "app"))
+        error, = wire.errors(client.wait_closed())
+    assert (error["C"], error["M"]) == ("28P01",
+                                        'password authentication failed for user "nobody"')
+
+
 def test_unknown_user_is_remembered_for_a_while_only(looking_up, role):
     pooler = looking_up(cache_failure_ttl="300ms")
     for _ in range(2):
@@ -273,6 +282,22 @@ def test_backends_log_in_with_the_secret_of_the_last_login(postgres, looking_up,
         connection = pooler.connect(name, "app", "after")
     assert works()
     connection.close()
+
+
+def test_what_is_remembered_can_be_flushed(postgres, looking_up):
+    pooler = looking_up()
+    for queries, command in enumerate(("FLUSH AUTH_QUERY", "FLUSH AUTH_QUERY app",
+                                       "FLUSH AUTH_QUERY app scram_user",
+                                       "FLUSH AUTH_QUERY app md5_user"), 1):
+        pooler.connect("scram_user", "app", PASSWORDS["scram_user"]).close()
+        assert facts(pooler)["executor_queries"] == queries
+        assert pooler.admin(command) is None
+    pooler.connect("scram_user", "app", PASSWORDS["scram_user"]).close()
+    assert facts(pooler)["executor_queries"] == 4
+    for command, sqlstate in (("FLUSH AUTH_QUERY other", "3D000"), ("FLUSH STATS", "58000")):
+        with pytest.raises(psycopg2.Error) as refused:
+            pooler.admin(command)
+        assert refused.value.pgcode == sqlstate
 
 
 # ---- one query for many
@@ -568,6 +593,23 @@ def test_startup_parameter_that_postgresql_refuses_is_told_in_its_words(looking_
     error = refusal(pooler, "scram_user", PASSWORDS["scram_user"])
     assert error["C"] == "22023"
     assert "work_mem" in error["M"]
+
+
+def test_startup_parameters_that_are_too_long_together_are_sent_to_nobody(looking_up):
+    pooler = looking_up(query=parameters_query("'{\"a.b\": \"' || repeat('x', 9000) || '\"}'"),
+                        pool_settings={"startup_parameters": {"c.d": "y" * 900}})
+    assert refusal(pooler, "scram_user", PASSWORDS["scram_user"])["C"] == "53400"
+
+
+def test_console_tells_startup_parameters_and_where_they_come_from(looking_up):
+    pooler = looking_up(query=parameters_query("'{\"work_mem\": \"5MB\"}'"),
+                        pool_settings={"startup_parameters": {"work_mem": "9MB",
+                                                              "enable_sort": "off"}})
+    pooler.connect("scram_user", "app", PASSWORDS["scram_user"]).close()
+    rows = {(row["user"], row["parameter"]): (row["value"], row["source"])
+            for row in pooler.admin("SHOW STARTUP_PARAMETERS")}
+    assert rows == {("scram_user", "work_mem"): ("5MB", "auth_query"),
+                    ("scram_user", "enable_sort"): ("off", "pool")}
 
 
 def test_startup_parameters_are_ignored_in_dedicated_mode(looking_up):

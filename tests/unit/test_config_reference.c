@@ -192,6 +192,7 @@ static const struct reference references[] = {
 
     /* Beyond the reference. */
     {GENERAL, "client_login_timeout", DURATION, N, "60000", "\"90s\"", "90000"},
+    {GENERAL, "auth_mock", BOOL, N, "true", "false", "false"},
     {POOL, "cleanup_check", STRING, P, "trust", "\"verify\"", "verify"},
     {POOL, "server_reset_query", STRING, P, "", "\"DISCARD ALL\"", "DISCARD ALL"},
     {GENERAL, "drain_idle_clients", BOOL, L, "false", "true", "true"},
