@@ -80,7 +80,8 @@ class Tracker:
         elif letter == "E":
             self.copying = False
             self.vague = self.vague or self.ignored
-            if b"\0VFATAL\0" in body:
+            # In the middle of a message the server cannot go on: a FATAL follows.
+            if b"\0VFATAL\0" in body or b"\0Munexpected message type 0x" in body:
                 self.dead = True
             elif kind not in ("Q", "F", "S"):
                 self.current = None
