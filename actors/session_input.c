@@ -450,9 +450,11 @@ static bool answer_bound(struct worker *w, struct session *s)
 /* Nobody can go on from there. What came before it has replies on their way, which come first. */
 static void end_at(struct worker *w, struct session *s, enum scan found, uint8_t type)
 {
-    if (s->phase == SESSION_BOUND && ledger_syncs(&s->backend->ledger) > 0 &&
-        (s->flags & SESSION_COPY_IN) == 0)
+    if (s->phase == SESSION_BOUND && !ledger_empty(&s->backend->ledger) &&
+        (s->flags & SESSION_COPY_IN) == 0) {
+        session_ask_for_replies(w, s->backend);
         return;
+    }
     if (found == SCAN_BROKEN)
         session_fatal(w, s, "08P01", "invalid message length", false);
     else if (found == SCAN_UNKNOWN)
