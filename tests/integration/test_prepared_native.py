@@ -1,16 +1,41 @@
 """Prepared statements through the pooler answer as a private PostgreSQL session does, message by
 message. The tests N-… are the interleavings that poolers get wrong; W-… are whole conversations."""
 
+import importlib
 import os
 import random
+import re
 import signal
 
 import pytest
 
 import wire
+from pooler import ROOT
 from prepared import Pair, masked
 from waiting import wait_until
 from wire import (bind, close, describe, execute, extended, flush, parse, query, sync)
+
+# By their numbers, those whose tests are in other files; all others have theirs here.
+ELSEWHERE = {
+    32: "test_upgrade_compatibility.test_c1_09_statement_without_a_name",
+}
+IN_UNIT_TESTS = {
+    33: "test_statement.statement_registry_survives_equal_hashes",
+    35: "test_statement.statement_text_is_listed_while_it_is_used",
+}
+
+
+def test_every_interleaving_has_its_test():
+    here = {int(number) for name in globals() if name.startswith("test_")
+            for number in re.findall(r"_n(\d+)", name)}
+    assert here | set(ELSEWHERE) | set(IN_UNIT_TESTS) == set(range(1, 39))
+    for name in ELSEWHERE.values():
+        module, function = name.split(".")
+        assert callable(getattr(importlib.import_module(module), function))
+    for name in IN_UNIT_TESTS.values():
+        module, case = name.split(".")
+        with open(os.path.join(ROOT, "tests", "unit", module + ".c")) as source:
+            assert "TEST(%s)" % case in source.read()
 
 
 @pytest.fixture
@@ -774,6 +799,16 @@ def test_copy_from_stdin_as_a_statement_over_the_bound(doorman, table):
         assert wire.tags(client.until_ready()) == ["COPY 2"]
         client.send(run("x"), sync())
         assert wire.essence(client.until_ready()) == "2DCZ"
+
+
+def test_one_text_is_parsed_twice_without_reading(pair):
+    """By a client that sends on before it has an answer: nobody hears of 42P05."""
+    both = pair()
+    for name in ("a", "b"):
+        text = "SELECT 'twice by %s'" % name
+        both.same(parse(name, text) + flush() + parse(name + "2", text) + flush() + run(name) +
+                  flush() + run(name + "2") + sync())
+    both.calm()
 
 
 def test_two_clients_with_one_name_for_different_texts(doorman):
