@@ -86,6 +86,7 @@ void upgrade_build(struct worker *w, const struct state_document *d, const int *
         build_session(&b, i);
     place_waiters(&b);
     wake_pools(&b);
+    wake_sessions(&b);
     for (size_t i = 0; i < d->statement_count; i++) {
         if (b.statements[i] != NULL)
             statement_unref(b.statements[i]);

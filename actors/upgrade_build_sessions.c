@@ -177,6 +177,5 @@ void build_session(struct building *b, size_t i)
     else
         cancel_register((uint32_t)to->number, b->sessions[i]);
     join_pool(b, to, record);
-    worker_schedule(runtime_worker(home), &to->actor);
     b->built->sessions++;
 }

@@ -52,6 +52,9 @@ struct statement *statement_of(const struct building *b, uint64_t number);
 void build_set(struct building *b, struct statement_set *to, struct bytes packed, bool on_server);
 void build_statement_names(struct building *b, struct session *s, struct bytes packed);
 
+/* --- sessions begin (upgrade_wake.c); their homes are the workers in turn --- */
+void wake_sessions(struct building *b);
+
 /* --- one record each --- */
 void build_pool(struct building *b, size_t i);
 void build_backend(struct building *b, size_t i);
