@@ -110,6 +110,7 @@ struct backend {
     bool hangup;      /* the server has closed it */
     bool replacement; /* opened in place of one near its end */
     bool replaced;    /* another was opened in its place */
+    bool extra;       /* inherited in use: not counted against pool_size until it comes back */
     uint8_t evicted;  /* enum eviction */
     uint32_t epoch;
     uint64_t idle_since_us;

@@ -160,6 +160,18 @@ static void on_join(struct worker *w, struct coordinator *c, struct message *m)
     match(w, c, NULL);
 }
 
+static void on_inherit(struct coordinator *c, struct message *m)
+{
+    struct msg_COORDINATOR_INHERIT inherit = message_get_COORDINATOR_INHERIT(m);
+    struct claim *claim = claim_of(c, m, inherit.term);
+
+    if (claim == NULL)
+        return;
+    claim->held += (uint32_t)inherit.count;
+    c->current += (uint32_t)inherit.count;
+    atomic_store_explicit(&c->shared->current, c->current, memory_order_relaxed);
+}
+
 /* What it held is written off with it, granted on the way or not. */
 static void on_leave(struct worker *w, struct coordinator *c, struct message *m)
 {
@@ -284,6 +296,7 @@ static void coordinator_receive(struct worker *w, struct actor *self, struct mes
     case MESSAGE_START:
     case MSG_COORDINATOR_CONFIGURE: on_configure(w, c); break;
     case MSG_COORDINATOR_JOIN: on_join(w, c, m); break;
+    case MSG_COORDINATOR_INHERIT: on_inherit(c, m); break;
     case MSG_COORDINATOR_LEAVE: on_leave(w, c, m); break;
     case MSG_COORDINATOR_WANT: on_want(w, c, m); break;
     case MSG_COORDINATOR_RELEASE: on_release(w, c, m); break;

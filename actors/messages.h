@@ -53,6 +53,8 @@
     /* pool -> coordinator: here with so many backends, or with another minimum; gone */           \
     X(COORDINATOR_JOIN, F_U(term) F_U(held) F_U(minimum) F_B(user))                                \
     X(COORDINATOR_LEAVE, F_U(term))                                                                \
+    /* pool -> coordinator: so many more have come from another process */                         \
+    X(COORDINATOR_INHERIT, F_U(term) F_U(count))                                                   \
     /* pool -> coordinator: so many permits are wanted, in place of what was wanted before; or one \
      * at once, if `spare` are free, and else none. Answered by POOL_PERMIT, also later */         \
     X(COORDINATOR_WANT, F_U(term) F_U(number) F_U(count) F_U(spare) F_U(background))               \

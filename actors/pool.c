@@ -82,14 +82,18 @@ UNUSED static void check_backends(const struct pool *p)
 {
     uint32_t count[BACKEND_STATE_COUNT] = {0};
     uint32_t replaced = 0;
+    uint32_t extra = 0;
 
     for (const struct backend *b = p->backends; b != NULL; b = b->pool_next) {
         count[b->state]++;
         replaced += b->replaced;
+        extra += b->extra;
+        INVARIANT(!b->extra || b->state == BACKEND_LEASED);
     }
     for (int state = 0; state < BACKEND_STATE_COUNT; state++)
         INVARIANT(count[state] == p->count[state]);
     INVARIANT(replaced == p->replaced);
+    INVARIANT(extra == p->extra);
     for (uint32_t i = 0; i < p->idle_count; i++)
         INVARIANT(p->idle[(p->idle_head + i) & (p->idle_size - 1)]->state == BACKEND_IDLE);
 }
@@ -113,7 +117,7 @@ void pool_check(const struct pool *p)
 {
     INVARIANT(p->count[BACKEND_IDLE] == p->idle_count);
     INVARIANT(p->permits.unused == 0);
-    INVARIANT(p->permits.coordinator == 0 || p->permits.held == pool_size_now(p));
+    INVARIANT(p->permits.coordinator == 0 || p->permits.held == pool_size_now(p) + p->staying);
 #ifdef DOORMAN_DEBUG
     check_backends(p);
     check_waiters(p);

@@ -71,6 +71,7 @@ struct pool {
     uint32_t idle_size;
     uint32_t count[BACKEND_STATE_COUNT];
     uint32_t replaced; /* backends near their end for which another was opened */
+    uint32_t extra;    /* backends that were inherited in use and have not come back yet */
     uint32_t staying;  /* backends that the predecessor still has, and will hand over or close */
 
     struct waiter *waiters; /* ring; positions run freely */
@@ -117,14 +118,21 @@ static inline uint32_t pool_size_now(const struct pool *p)
         size += p->count[state];
     return size;
 }
+/* What counts against pool_size. */
+static inline uint32_t pool_size_counted(const struct pool *p)
+{
+    return pool_size_now(p) - p->extra;
+}
 
 /* --- pool_handover.c: between processes, while the world stands --- */
 /* It is another process's: neither counted nor closed here. It gives its memory back by itself. */
 void pool_forget_backend(struct worker *w, struct pool *p, struct backend *b);
-/* Permits are counted anew by the next POOL_CONFIGURE, which must follow. */
-void pool_adopt_begin(struct worker *w, struct pool *p);
-/* A backend from another process, idle (behind the others) or leased. */
-void pool_adopt_backend(struct pool *p, struct backend *b, bool leased);
+/* A backend from another process, idle (behind the others) or leased; whether that counts against
+ * pool_size is for upgrade_inherited_accounting to say. */
+void pool_adopt_backend(struct worker *w, struct pool *p, struct backend *b, bool leased);
+/* Behind them: how many stay with the other process. They hold permits until it says otherwise, or
+ * POOL_ALONE that it has ended. */
+void pool_adopt_end(struct worker *w, struct pool *p, uint32_t staying);
 void pool_append_waiter(struct pool *p, struct waiter waiter);
 
 /* Makes or finds the pools of a configuration, in place: connections that may be kept are kept.

@@ -16,12 +16,21 @@ static const uint32_t may_go[BACKEND_STATE_COUNT] = {
     [BACKEND_CLOSING] = 0,
 };
 
+/* It has come back, or is gone: like any other from now on. */
+static void count_as_usual(struct pool *p, struct backend *b)
+{
+    p->extra--;
+    b->extra = false;
+}
+
 void pool_backend_go(struct pool *p, struct backend *b, enum backend_state to)
 {
     INVARIANT(may_go[b->state] & (1u << to));
     p->count[b->state]--;
     p->count[to]++;
     b->state = (uint8_t)to;
+    if (UNLIKELY(b->extra && to != BACKEND_LEASED))
+        count_as_usual(p, b);
 }
 
 void pool_backend_add(struct pool *p, struct backend *b)
@@ -39,6 +48,8 @@ void pool_backend_drop(struct worker *w, struct pool *p, struct backend *b)
 {
     p->count[b->state]--;
     p->replaced -= b->replaced;
+    if (b->extra)
+        count_as_usual(p, b);
     if (b->pool_previous != NULL)
         b->pool_previous->pool_next = b->pool_next;
     else
@@ -135,7 +146,7 @@ struct backend *pool_next_usable(struct worker *w, struct pool *p, actor_id take
 /* More than there may be, as after a reload. Those that are being closed have gone already. */
 static bool is_surplus(const struct pool *p)
 {
-    return pool_size_now(p) - p->count[BACKEND_CLOSING] > p->effective->pool_size + p->replaced;
+    return pool_size_counted(p) - p->count[BACKEND_CLOSING] > p->effective->pool_size + p->replaced;
 }
 
 void pool_make_idle(struct worker *w, struct pool *p, struct backend *b)
@@ -163,6 +174,8 @@ void pool_on_return(struct worker *w, struct pool *p, struct message *m)
     struct backend *b = backend_find(back.backend);
 
     INVARIANT(b != NULL && b->state == BACKEND_LEASED);
+    if (UNLIKELY(b->extra))
+        count_as_usual(p, b);
     p->returns.count++;
     p->returns.last_us = w->now_us;
     if (back.how == LEASE_BROKEN) {

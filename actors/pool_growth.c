@@ -39,7 +39,7 @@ static uint32_t usable(const struct pool *p)
 /* Of pool_size. What a predecessor still has is on its way here. */
 static uint32_t taken(const struct pool *p)
 {
-    return pool_size_now(p) + p->staying;
+    return pool_size_counted(p) + p->staying;
 }
 
 /* --- is it quicker to wait? --- */
@@ -163,7 +163,7 @@ void pool_replace_early(struct worker *w, struct pool *p, struct backend *b)
 {
     if (b->replaced || p->paused || p->draining || p->removed || p->waiting > 0 ||
         w->now_us < p->retry_us || p->replaced >= REPLACEMENTS_MAX ||
-        pool_size_now(p) > p->effective->pool_size ||
+        pool_size_counted(p) > p->effective->pool_size ||
         p->idle_count * 100 / MAX(pool_size_now(p), 1u) >= 25 ||
         p->count[BACKEND_LOGIN] >= pool_gate(p) || !pool_permit_take_now(w, p, REPLACE_SPARE))
         return;

@@ -8,18 +8,26 @@ void pool_forget_backend(struct worker *w, struct pool *p, struct backend *b)
     pool_backend_drop(w, p, b);
 }
 
-void pool_adopt_begin(struct worker *w, struct pool *p)
+void pool_adopt_backend(struct worker *w, struct pool *p, struct backend *b, bool leased)
 {
-    pool_permits_leave(w, p);
-}
-
-void pool_adopt_backend(struct pool *p, struct backend *b, bool leased)
-{
+    pool_permits_inherit(w, p, 1);
     pool_backend_add(p, b);
     pool_backend_go(p, b, BACKEND_IDLE);
     p->replaced += b->replaced;
-    if (leased)
+    if (leased) {
+        b->extra = strcmp(p->config->general.upgrade_inherited_accounting, "strict") != 0;
+        p->extra += b->extra;
         pool_backend_go(p, b, BACKEND_LEASED);
-    else
+    } else {
         pool_idle_push(p, b);
+    }
+}
+
+void pool_adopt_end(struct worker *w, struct pool *p, uint32_t staying)
+{
+    if (staying > p->staying)
+        pool_permits_inherit(w, p, staying - p->staying);
+    for (uint32_t i = staying; i < p->staying && p->permits.coordinator != 0; i++)
+        pool_permit_release(w, p, EVICTED_NOT);
+    p->staying = staying;
 }

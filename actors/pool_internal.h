@@ -77,6 +77,8 @@ bool pool_permit_take_now(struct worker *w, struct pool *p, uint32_t spare);
 void pool_permits_unwant(struct worker *w, struct pool *p);
 /* What was granted and not used goes back. */
 void pool_permits_settle(struct worker *w, struct pool *p);
+/* So many come from another process, free or not. */
+void pool_permits_inherit(struct worker *w, struct pool *p, uint32_t count);
 void pool_permit_release(struct worker *w, struct pool *p, enum eviction evicted);
 void pool_on_permit(struct worker *w, struct pool *p, struct message *m);
 void pool_on_evict(struct worker *w, struct pool *p, struct message *m);

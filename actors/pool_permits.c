@@ -45,7 +45,7 @@ void pool_permits_configure(struct worker *w, struct pool *p)
         p->permits = (struct permits){.coordination = coordination,
                                       .coordinator = coordination->actor,
                                       .term = p->permits.term + 1,
-                                      .held = pool_size_now(p)};
+                                      .held = pool_size_now(p) + p->staying};
     tell(w, p,
          MESSAGE(COORDINATOR_JOIN, .term = p->permits.term, .held = p->permits.held,
                  .minimum = p->effective_minimum, .user = bytes_of(p->shared->user)));
@@ -131,6 +131,14 @@ void pool_permits_settle(struct worker *w, struct pool *p)
         p->permits.unused--;
         pool_permit_release(w, p, EVICTED_NOT);
     }
+}
+
+void pool_permits_inherit(struct worker *w, struct pool *p, uint32_t count)
+{
+    if (p->permits.coordinator == 0) /* it is told when this pool joins */
+        return;
+    p->permits.held += count;
+    tell(w, p, MESSAGE(COORDINATOR_INHERIT, .term = p->permits.term, .count = count));
 }
 
 void pool_permit_release(struct worker *w, struct pool *p, enum eviction evicted)

@@ -260,7 +260,7 @@ static void stand_in_line(struct worker *w, struct pool *p, struct waiter waiter
         return;
     if (p->effective->query_wait_timeout_ms == 0)
         spare_the_impatient(w, p);
-    if (pool_size_now(p) < p->effective->pool_size && p->count[BACKEND_LOGIN] >= pool_gate(p)) {
+    if (pool_size_counted(p) < p->effective->pool_size && p->count[BACKEND_LOGIN] >= pool_gate(p)) {
         waiter_at(p, p->waiters_tail - 1)->gated = true;
         p->scaling.gate_waits++;
     }

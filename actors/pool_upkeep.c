@@ -92,7 +92,7 @@ void pool_on_pause(struct worker *w, struct pool *p, bool paused)
 
 void pool_on_alone(struct worker *w, struct pool *p)
 {
-    p->staying = 0;
+    pool_adopt_end(w, p, 0);
     pool_dispatch(w, p);
 }
 
@@ -242,7 +242,7 @@ void pool_on_configure(struct worker *w, struct pool *p)
     pool_follow(p->shared, effective);
     adopt(w, p, config, effective);
     pool_permits_configure(w, p);
-    while (pool_size_now(p) - p->count[BACKEND_CLOSING] > p->effective->pool_size &&
+    while (pool_size_counted(p) - p->count[BACKEND_CLOSING] > p->effective->pool_size &&
            p->idle_count > 0)
         pool_backend_end(w, p, pool_idle_pop(p), "pool size reduced");
     pool_dispatch(w, p);

@@ -16,7 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { GREET_MS = 10000, STOP_US = 1000000 };
+enum { GREET_MS = 10000, LAST_MS = 1000, STOP_US = 1000000 };
 
 /* A round that arrives. */
 struct arrival {
@@ -244,6 +244,7 @@ static void tell_took_over(void)
 struct adoption {
     struct arrival *arrival;
     struct upgrade_built built;
+    uint64_t served_us; /* the clock when it was done */
 };
 
 static void adopt_here(struct worker *w, void *context)
@@ -263,7 +264,7 @@ static void note_adoption(struct upgrade_status *status, void *context)
     status->in_transaction += adoption->built.in_transaction;
     status->waiters += adoption->built.waiters;
     status->backends += adoption->built.backends;
-    status->longest_freeze_us = MAX(status->longest_freeze_us, clock_us() - since_us);
+    status->longest_freeze_us = MAX(status->longest_freeze_us, adoption->served_us - since_us);
     snprintf(status->phase, sizeof status->phase, "taking over");
     snprintf(status->result, sizeof status->result, "running");
 }
@@ -284,9 +285,9 @@ static int adopt(struct arrival *a, struct failure *why)
     freeze_on(0, freeze_settle, NULL);
     freeze_on(0, adopt_here, &adoption);
     freeze_end();
+    uint64_t now_us = adoption.served_us = clock_us();
     upgrade_status_change(note_adoption, &adoption);
     tell_took_over();
-    uint64_t now_us = clock_us();
     uint64_t counts[] = {adoption.built.sessions, adoption.built.without_pool, now_us};
     struct failure ignored;
     if (handoff_send(link_fd, HANDOFF_COMMITTED, counts, 3, (struct bytes){0}, NULL, 0, &ignored) !=
@@ -315,6 +316,22 @@ static void note_end(struct upgrade_status *status, void *context)
     status->sessions_left = bye->n[7];
     snprintf(status->left_reasons, sizeof status->left_reasons, "%.*s", (int)bye->text.len,
              (const char *)bye->text.at);
+}
+
+static void tell_alone(void *context, struct pool_shared *shared)
+{
+    (void)context;
+    actor_tell_kind(NULL, atomic_load(&shared->pool), MSG_POOL_ALONE);
+}
+
+/* What the other process still had of server connections stood for permits here, until it ends. One
+ * that stays as the first of a container has closed them as well. */
+static void tell_pools(int predecessor)
+{
+    if (!process_ended(predecessor, LAST_MS))
+        log_debug("upgrade: the old process stays");
+    io_close(predecessor);
+    directory_each(tell_alone, NULL);
 }
 
 /* The predecessor has gone, at whatever moment. What the word left to us is ours. */
@@ -372,12 +389,6 @@ static void refuse(struct arrival *a, const char *reason)
         log_error("upgrade: %s", ignored.text);
 }
 
-static void tell_alone(void *context, struct pool_shared *shared)
-{
-    (void)context;
-    actor_tell_kind(NULL, atomic_load(&shared->pool), MSG_POOL_ALONE);
-}
-
 static void *run(void *argument)
 {
     struct arrival arrival = {0};
@@ -403,9 +414,11 @@ static void *run(void *argument)
     }
     arrival_free(&arrival, true);
     free(packet);
-    directory_each(tell_alone, NULL);
+    int predecessor = watch_fd;
+    watch_fd = -1;
     forget_link();
     atomic_store(&busy, false);
+    tell_pools(predecessor);
     return NULL;
 }
 

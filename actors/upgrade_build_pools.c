@@ -103,8 +103,6 @@ void build_pool(struct building *b, size_t i)
         p->epoch = (uint32_t)record->epoch;
     p->paused |= record->paused != 0;
     p->scaling.creations += record->creations;
-    p->staying = (uint32_t)record->staying;
-    pool_adopt_begin(b->w, p);
     if (!p->parameters_known && record->parameters_known != 0 && b->opens_the_same[i]) {
         packer_free(&p->parameters);
         packer_init(&p->parameters);
@@ -119,7 +117,7 @@ static void place_one(struct building *b, uint64_t number)
     struct backend *to = b->backends[number - 1];
 
     if (to != NULL && record->session == 0 && to->state != BACKEND_IDLE)
-        pool_adopt_backend(b->pools[record->pool - 1], to, false);
+        pool_adopt_backend(b->w, b->pools[record->pool - 1], to, false);
 }
 
 void place_idle(struct building *b)

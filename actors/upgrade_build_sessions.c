@@ -68,7 +68,7 @@ static void attach_backend(struct building *b, struct session *s,
     const struct state_backend *backend = &b->d->backends[record->backend - 1];
 
     s->backend = to;
-    pool_adopt_backend(pool_of(actor_find(to->pool)), to, true);
+    pool_adopt_backend(b->w, pool_of(actor_find(to->pool)), to, true);
     atomic_store_explicit(&to->conn.owner, &s->actor, memory_order_release);
     app_count_lease(b->w, 1);
     put_arrived(&s->actor, &to->conn, backend->input);

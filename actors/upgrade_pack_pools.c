@@ -142,7 +142,7 @@ static struct bytes counters_list(struct packing *p, struct pool_shared *shared)
 /* Those that are closing are nobody's any more. */
 static uint64_t staying_of(const struct packing *p, const struct pool *pool)
 {
-    uint64_t count = 0;
+    uint64_t count = pool->staying; /* with one before this, if that has not ended yet */
 
     for (const struct backend *b = pool->backends; b != NULL; b = b->pool_next) {
         bool moves = b->actor.index < p->load->record_size &&

@@ -36,6 +36,7 @@ struct round {
     int document_fd;
     uint64_t deadline_us;
     uint64_t frozen_us;
+    uint64_t served_us; /* as the successor says; 0: it has not */
 };
 
 /* --- stopping and going on --- */
@@ -235,6 +236,8 @@ static bool says_committed(struct round *r)
     handoff_close_fds(&packet);
     if (packet.kind == HANDOFF_CANCEL)
         upgrade_cancel(&packet);
+    if (packet.kind == HANDOFF_COMMITTED)
+        r->served_us = packet.n[2];
     return packet.kind == HANDOFF_COMMITTED;
 }
 
@@ -322,7 +325,9 @@ static void count(struct upgrade_status *status, void *context)
     status->in_transaction += load->in_transaction;
     status->waiters += load->waiters;
     status->backends += load->backend_count;
-    status->longest_freeze_us = MAX(status->longest_freeze_us, clock_us() - r->frozen_us);
+    /* As long as those wait that moved; the same as the successor tells. */
+    uint64_t until_us = r->served_us > r->frozen_us ? r->served_us : clock_us();
+    status->longest_freeze_us = MAX(status->longest_freeze_us, until_us - r->frozen_us);
 }
 
 static void say_laps(const struct round *r)

@@ -78,6 +78,8 @@ const struct setting settings[] = {
         "How long a process that drains waits for its clients."),
     GEN(drain_idle_clients, SETTING_BOOL, "false", 0, RELOAD_LIVE,
         "When a drain begins, end clients outside of transactions at once, not at their next message."),
+    GEN(upgrade_inherited_accounting, SETTING_STRING, "extra", 0, RELOAD_LIVE,
+        "Do backends that a hot upgrade brings along in the middle of a transaction count against pool_size? extra: not until they come back. strict: at once."),
     GEN(proxy_copy_data_timeout, SETTING_DURATION, "15s", 0, RELOAD_LIVE,
         "Limit for passing one oversized backend message on to a client."),
     GEN(client_idle_timeout, SETTING_DURATION, "0", 0, RELOAD_CLIENT,

@@ -32,6 +32,7 @@ static const struct {
     {SECTION_GENERAL, "retain_connections_max", "Сколько отживших соединений закрывать за одну уборку, по всем пулам. 0: без предела."},
     {SECTION_GENERAL, "shutdown_timeout", "Сколько завершающийся процесс ждёт своих клиентов."},
     {SECTION_GENERAL, "drain_idle_clients", "В начале завершения отключать клиентов вне транзакций сразу, а не при их следующем сообщении."},
+    {SECTION_GENERAL, "upgrade_inherited_accounting", "Входят ли в pool_size соединения, перешедшие при обновлении посреди транзакции? extra: пока не вернутся в пул, нет. strict: сразу."},
     {SECTION_GENERAL, "proxy_copy_data_timeout", "Предел времени на передачу клиенту одного очень большого сообщения сервера."},
     {SECTION_GENERAL, "client_idle_timeout", "Клиент, молчащий столько времени вне транзакции, отключается. 0: без предела."},
     {SECTION_GENERAL, "idle_transaction_timeout", "Клиент, молчащий столько времени внутри транзакции, отключается. 0: без предела."},

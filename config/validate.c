@@ -118,6 +118,17 @@ static int validate_socket_mode(struct validator *v)
                   reason.text);
 }
 
+static int validate_accounting(struct validator *v)
+{
+    const char *given = v->config->general.upgrade_inherited_accounting;
+
+    if (strcmp(given, "extra") == 0 || strcmp(given, "strict") == 0)
+        return 0;
+    return refuse(
+        v, node_of(v, "general", "upgrade_inherited_accounting", NULL),
+        "general.upgrade_inherited_accounting '%.60s' is unknown; must be extra or strict", given);
+}
+
 static int validate_hba(struct validator *v)
 {
     struct general_config *g = &v->config->general;
@@ -211,10 +222,10 @@ int config_validate(struct validator *v)
     if (validate_talos(v) != 0 || validate_startup_parameters(v) != 0 ||
         validate_rate_limit(v) != 0 || validate_general_bounds(v, "scaling_warm_pool_ratio") != 0 ||
         validate_general_bounds(v, "scaling_max_parallel_creates") != 0 ||
-        validate_socket_mode(v) != 0 || validate_hba(v) != 0 || validate_statement_caches(v) != 0 ||
-        validate_client_tls(v) != 0 || validate_server_tls(v) != 0 ||
-        validate_general_urls(v) != 0 || validate_general_fallback(v) != 0 ||
-        validate_additions(v) != 0)
+        validate_socket_mode(v) != 0 || validate_accounting(v) != 0 || validate_hba(v) != 0 ||
+        validate_statement_caches(v) != 0 || validate_client_tls(v) != 0 ||
+        validate_server_tls(v) != 0 || validate_general_urls(v) != 0 ||
+        validate_general_fallback(v) != 0 || validate_additions(v) != 0)
         return -1;
     for (size_t i = 0; i < v->config->pool_count; i++)
         if (validate_pool(v, &v->config->pools[i]) != 0)

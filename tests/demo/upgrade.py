@@ -70,6 +70,8 @@ general:
   query_wait_timeout: 60s
   log_client_connections: false
   log_client_disconnections: false
+  # No connection is to be opened for those that are in use.
+  upgrade_inherited_accounting: strict
   pg_hba: "host all all 127.0.0.1/32 trust"
 pools:
   app:

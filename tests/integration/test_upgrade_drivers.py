@@ -120,7 +120,7 @@ def test_psycopg2_copies_and_queries_in_threads(upgrading, table):
 
 @pytest.mark.slow
 def test_pgbench_does_not_notice(upgrading, postgres):
-    pooler = upgrading(pool_size=8)
+    pooler = upgrading(pool_size=8, general={"upgrade_inherited_accounting": "strict"})
     environment = {**os.environ, "PGHOST": "127.0.0.1", "PGPORT": str(pooler.doorman.port),
                    "PGUSER": "trust_user", "PGDATABASE": "app", "PGSSLMODE": "disable"}
     subprocess.run([binary("pgbench"), "-i", "-q"], env=environment, check=True,

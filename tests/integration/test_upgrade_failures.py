@@ -17,9 +17,11 @@ from wire import query
 class Scene:
     """A pooler with one of each: idle, in a transaction, waiting; all must be as before."""
 
-    def __init__(self, doorman, fault=None, binary=None, **settings):
+    def __init__(self, doorman, fault=None, binary=None, general=None, **settings):
         environment = {"PG_DOORMAN_UPGRADE_FAULT": fault} if fault else None
-        self.upgrading = Upgrading(doorman(pool_size=1, environment=environment, **settings))
+        self.upgrading = Upgrading(doorman(
+            pool_size=1, environment=environment,
+            general={"upgrade_inherited_accounting": "strict", **(general or {})}, **settings))
         self.doorman = self.upgrading.doorman
         self.idle = self.doorman.client()
         self.idle.query("SELECT 1")

@@ -36,7 +36,7 @@ FIELDS = {
             cancel_unsure state replaced epoch idle_since_us leased_since_us uses replace_at_us
             transactions queries bytes_sent bytes_received prepared_hits prepared_misses
             application_name""",
-        "made anew": "actor shared config effective pool_next pool_previous evicted",
+        "made anew": "actor shared config effective pool_next pool_previous evicted extra",
         # While it replays, waits for a clean-up or logs in, it stays; who hung up is seen anew;
         # what sequences it has used counts as another's.
         "begins as new": """sequences_of sequences_foreign tls replay replay_at replay_end
@@ -46,7 +46,7 @@ FIELDS = {
         "written": """shared staying idle idle_head idle_count idle_size waiters waiters_head waiters_tail
             waiters_size waiting parameters parameters_known epoch paused dynamic
             scaling""",
-        "made anew": """actor config effective backends count replaced mixed_deadlines permits
+        "made anew": """actor config effective backends count replaced extra mixed_deadlines permits
             evict_age_us reserve_wait_us effective_minimum alarm_us removed""",
         "begins as new": """hoping draining failures retry_us served_us connect_us returns""",
     },

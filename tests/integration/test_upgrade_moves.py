@@ -100,7 +100,7 @@ def test_running_query_is_answered_through_the_successor(upgrading, postgres):
 
 
 def test_waiters_keep_their_places(upgrading, postgres):
-    pooler = upgrading(pool_size=1)
+    pooler = upgrading(pool_size=1, general={"upgrade_inherited_accounting": "strict"})
     holder = pooler.doorman.client()
     holder.query("BEGIN")
     holder.query("SELECT 1")

@@ -100,7 +100,7 @@ static void check_pool(struct actor *a)
     if (a->dying || p->effective == NULL)
         return;
     for (const struct backend *b = p->backends; b != NULL; b = b->pool_next) {
-        size++;
+        size += !b->extra;
         idle += b->state == BACKEND_IDLE;
         if (b->state == BACKEND_IDLE)
             check_idle(p, b);

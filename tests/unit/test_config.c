@@ -163,6 +163,7 @@ TEST(config_reads_words_and_lists)
         {"server_tls_mode PREFER", IN_GENERAL, "  server_tls_mode: PREFER\n", "server_tls_mode = \"PREFER\"\n", "server_tls_mode=PREFER"},
         {"server_tls_mode maybe", IN_GENERAL, "  server_tls_mode: maybe\n", "server_tls_mode = \"maybe\"\n", "!Configuration error: invalid server_tls_mode: maybe"},
         {"io_engine epoll", IN_GENERAL, "  io_engine: epoll\n", "io_engine = \"epoll\"\n", "io_engine=epoll"},
+        {"inherited accounting", IN_GENERAL, "  upgrade_inherited_accounting: loose\n", "upgrade_inherited_accounting = \"loose\"\n", "!general.upgrade_inherited_accounting 'loose' is unknown; must be extra or strict"},
         {"io_engine kqueue", IN_GENERAL, "  io_engine: kqueue\n", "io_engine = \"kqueue\"\n", "!general.io_engine 'kqueue' is unknown; must be auto, io_uring or epoll"},
         {"hba [\"10.0.0.0/8\", \"::1/128\"]", IN_GENERAL, "  hba: [\"10.0.0.0/8\", \"::1/128\"]\n", "hba = [\"10.0.0.0/8\", \"::1/128\"]\n", "hba=10.0.0.0/8, ::1/128"},
         {"host bits may be set", IN_GENERAL, "  hba: [\"10.0.0.1/8\"]\n", "hba = [\"10.0.0.1/8\"]\n", "hba=10.0.0.1/8"},

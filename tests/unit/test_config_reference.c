@@ -67,6 +67,7 @@ static const struct reference references[] = {
     {GENERAL, "retain_connections_time", DURATION, L, "30000", "\"100ms\"", "100"},
     {GENERAL, "retain_connections_max", USIZE, L, "3", "0", "0"},
     {GENERAL, "shutdown_timeout", DURATION, R, "10000", "\"1m\"", "60000"},
+    {GENERAL, "upgrade_inherited_accounting", STRING, L, "extra", "\"strict\"", "strict"},
     {GENERAL, "proxy_copy_data_timeout", DURATION, L, "15000", "\"1m\"", "60000"},
     /* pools */
     {GENERAL, "max_concurrent_creates", USIZE, P, "4", "1", "1"},
