@@ -262,7 +262,8 @@ def test_b13_nothing_grows_with_the_generations(upgrading):
 
 
 def test_b10_a_hundred_waiters_are_served_in_order(upgrading, postgres):
-    pooler = upgrading(pool_size=1, general={"query_wait_timeout": "120s"})
+    pooler = upgrading(pool_size=1, general={"query_wait_timeout": "120s",
+                                             "upgrade_inherited_accounting": "strict"})
     holder = pooler.doorman.client()
     holder.query("BEGIN")
     holder.query("SELECT 1")
