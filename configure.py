@@ -23,6 +23,7 @@ MAIN = "actors/main.c"
 SIMULATED = ("runtime/sim", "runtime/io_sim")
 SMOKE_SECONDS = 5
 SIMULATED_SEEDS = 2000
+SIMULATED_UPGRADES = 400
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wvla", "-Wshadow", "-Wstrict-prototypes",
             "-Wmissing-prototypes"]
@@ -489,8 +490,9 @@ def add_deeds(graph, programs):
     graph.run("unit", tests + " --only unit", "TEST unit", programs["unit"])
     graph.run("integration", tests + " --only integration", "TEST integration", programs["main"])
     graph.run("mutants", "$python tests/simulation/mutate.py", "MUTANTS")
-    graph.run("simulate", "$builddir/sim/simulate --seeds %d" % SIMULATED_SEEDS, "SIMULATE",
-              programs["simulation"])
+    simulate = "$builddir/sim/simulate --seeds %d"
+    graph.run("simulate", (simulate + " && " + simulate + " --upgrades")
+              % (SIMULATED_SEEDS, SIMULATED_UPGRADES), "SIMULATE", programs["simulation"])
     up = "$python tests/tools/up.py --builddir $builddir"
     graph.run("up", up, "UP", programs["main"])
     graph.run("up-once", up + " --once", "UP once", programs["main"])

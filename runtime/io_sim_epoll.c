@@ -11,7 +11,7 @@
 /* A worker's epoll and event descriptors are told by their numbers. */
 enum { EPOLL_FIRST = 2000000, EVENT_FIRST = 3000000 };
 
-static int epolls[SIM_PROCESSES];
+int sim_epolls[SIM_PROCESSES];
 
 static uint32_t readiness(struct sim_end *e)
 {
@@ -43,14 +43,14 @@ static uint32_t news(struct sim_end *e)
 static int sim_epoll_create(int flags)
 {
     (void)flags;
-    return EPOLL_FIRST + epolls[sim_process]++;
+    return EPOLL_FIRST + sim_epolls[sim_process]++;
 }
 
 static int sim_eventfd(unsigned initial, int flags)
 {
     (void)initial;
     (void)flags;
-    return EVENT_FIRST + epolls[sim_process] - 1;
+    return EVENT_FIRST + sim_epolls[sim_process] - 1;
 }
 
 static int sim_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)

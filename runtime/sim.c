@@ -21,7 +21,6 @@ struct sim_options sim_options;
 static uint64_t state[2];
 static uint64_t now_us = 1000000000;
 static uint64_t steps;
-static bool stopped;
 static uint64_t hash = 14695981039346656037u;
 static struct event *events; /* heap, [1..events_count] */
 static size_t events_count;
@@ -274,12 +273,12 @@ bool sim_memory(size_t size)
 
 void sim_stop(void)
 {
-    stopped = true;
+    sim_programs[sim_process].stopped = true;
 }
 
 bool sim_stopped(void)
 {
-    return stopped;
+    return sim_programs[sim_process].stopped;
 }
 
 void sim_wake(struct worker *w)
@@ -379,13 +378,15 @@ static uint64_t next_of(const struct sim_program *p)
 {
     uint64_t next = UINT64_MAX;
 
+    if (p->pid != 0 && p->stands_until_us > now_us)
+        return p->stands_until_us;
     for (unsigned i = 0; i < p->workers && p->pid != 0; i++) {
         const struct sim_turn *t = &p->turns[i];
 
         if (!t->parked)
             next = MIN(next, t->held != NULL ? t->held_until_us : t->progress.until_us);
     }
-    return MAX(next, p->stands_until_us);
+    return next;
 }
 
 static uint64_t next_us(void)
@@ -461,7 +462,8 @@ bool sim_step(void)
         else
             run_due(pick - awake - others);
     }
-    if (sim_programs[sim_process].pid != 0 && !sim_programs[sim_process].freezing) {
+    if (sim_programs[sim_process].pid != 0 && !sim_programs[sim_process].freezing &&
+        !sim_process_stands(sim_process)) {
         check_wake_ups(&sim_programs[sim_process]);
         if (sim_options.checked != NULL)
             sim_options.checked();
@@ -469,6 +471,11 @@ bool sim_step(void)
     if (sim_options.step_us > 0 && sim_chance(300))
         now_us += sim_below(sim_options.step_us) + 1;
     return true;
+}
+
+void sim_plenty(void)
+{
+    sim_options.memory_per_mille = 0;
 }
 
 void sim_calm(void)
@@ -503,10 +510,14 @@ void sim_start(void)
     worker_adopt(NULL);
 }
 
-/* The kernel's place in the present process. */
-static void take_place(unsigned workers)
+unsigned sim_workers(void)
 {
-    for (unsigned i = 0; i < workers; i++) {
+    return sim_options.workers;
+}
+
+void sim_join(void)
+{
+    for (unsigned i = 0; i < sim_options.workers; i++) {
         struct sim_turn *t = &sim_programs[sim_process].turns[i];
 
         *t = (struct sim_turn){.weight = 1 + (unsigned)sim_below(sim_chance(300) ? WEIGHT_MAX : 3)};
@@ -526,5 +537,5 @@ void sim_configure(const struct sim_options *options)
     sim_options.trace = trace;
     if (sim_programs[sim_process].pid == 0)
         sim_programs[sim_process].pid = SIM_PID_FIRST;
-    take_place(options->workers);
+    sim_join();
 }

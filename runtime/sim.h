@@ -54,6 +54,8 @@ uint64_t sim_steps(void);
 uint64_t sim_hash(void);
 /* From now on nothing is refused, reset or held up. */
 void sim_calm(void);
+/* Nor memory, now already. */
+void sim_plenty(void);
 /* Notes something in the hash and in the trace. */
 PRINTF_LIKE(1, 2) void sim_note(const char *format, ...);
 /* Ends the process with status 1 and this text, the seed, and the last messages. */
@@ -79,15 +81,29 @@ extern unsigned sim_process;
 void sim_enter(unsigned process);
 /* Of that process; 0: it has ended. */
 uint32_t sim_pid(void);
+uint32_t sim_pid_of(unsigned process);
+/* Does such a thread run, and not a worker? */
+bool sim_in_thread(void);
+/* Of all processes. */
+unsigned sim_threads(void);
 bool sim_alive(uint32_t pid);
+/* Does it stand still? */
+bool sim_process_stands(unsigned process);
 /* A new one, on whose first thread run() is called, with these descriptors of the caller's; their
  * numbers there are given. Its number. */
 uint32_t sim_spawn(void (*run)(void *context), void *context, const int *fds, int *given,
-                   unsigned count);
-/* It ends at once. Does not return if it is the caller's. */
-void sim_kill(uint32_t pid);
+                   unsigned count, unsigned *process);
+/* It ends at once. Does not return if it is the caller's. Connections that it alone has break; with
+ * `all`, all that it has: another that has them may close them without a word. */
+void sim_kill(uint32_t pid, bool all);
+/* The caller's ends by itself. Cleanly: whoever is cut off may complain. */
+NO_RETURN void sim_exit(bool cleanly);
 /* It stands still till then. */
 void sim_stand(uint32_t pid, uint64_t until_us);
+/* The present process, in place of runtime_init()'s preparations: it lives in this world. */
+void sim_join(void);
+/* How many workers each has. */
+unsigned sim_workers(void);
 /* A thread of the present process that is no worker. */
 void sim_thread(void (*run)(void *context), void *context);
 /* On such a thread: waits until ready() or that time (0: for ever). Whether it is ready. */

@@ -117,6 +117,7 @@ struct sim_program {
     struct sim_turn turns[WORKERS_MAX];
     uint64_t stands_until_us; /* stopped till then; UINT64_MAX: for ever */
     bool freezing;
+    bool stopped; /* its work is done */
 };
 extern struct sim_program sim_programs[SIM_PROCESSES];
 
@@ -135,7 +136,6 @@ void sim_stop(void);
 unsigned sim_process_ready(unsigned *out, unsigned size);
 void sim_process_run(unsigned which);
 uint64_t sim_process_next_us(void);
-bool sim_process_stands(unsigned process);
 /* Of a link or watch. */
 bool sim_link_readable(struct sim_end *e);
 /* Nobody will receive what is on its way to it. */
@@ -156,6 +156,8 @@ extern uint8_t sim_zero_end[64];
 /* The lowest number that is free; counts as a holder. */
 int sim_descriptor_give(struct sim_end *e);
 struct sim_end *sim_end_new(enum sim_kind kind);
+/* Both sides may notice that it breaks. */
+void sim_end_break(struct sim_end *e);
 /* One descriptor less, somewhere. */
 void sim_end_drop(struct sim_end *e);
 /* All descriptors of the present process are closed, as by the kernel at its end. */
@@ -177,5 +179,6 @@ bool sim_engine_deliver(struct worker *w);
 
 /* io_sim_epoll.c */
 bool sim_epoll_ready(unsigned worker);
+extern int sim_epolls[SIM_PROCESSES]; /* how many each has made */
 
 #endif

@@ -129,8 +129,8 @@ uint64_t sim_process_next_us(void)
     for (unsigned i = 0; i < COUNT_OF(threads); i++) {
         const struct thread *t = &threads[i];
 
-        if (t->alive && t->until_us != 0)
-            next = MIN(next, MAX(t->until_us, sim_programs[t->process].stands_until_us));
+        if (t->alive && t->until_us != 0 && !sim_process_stands(t->process))
+            next = MIN(next, t->until_us);
     }
     return next;
 }
@@ -169,6 +169,25 @@ uint32_t sim_pid(void)
     return sim_programs[sim_process].pid;
 }
 
+uint32_t sim_pid_of(unsigned process)
+{
+    return sim_programs[process].pid;
+}
+
+bool sim_in_thread(void)
+{
+    return running != NULL;
+}
+
+unsigned sim_threads(void)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < COUNT_OF(threads); i++)
+        count += threads[i].alive;
+    return count;
+}
+
 bool sim_alive(uint32_t pid)
 {
     for (unsigned i = 0; i < SIM_PROCESSES; i++) {
@@ -184,7 +203,7 @@ bool sim_process_stands(unsigned process)
 }
 
 uint32_t sim_spawn(void (*run)(void *context), void *context, const int *fds, int *given,
-                   unsigned count)
+                   unsigned count, unsigned *process_out)
 {
     unsigned parent = sim_process;
     unsigned process = 0;
@@ -197,11 +216,13 @@ uint32_t sim_spawn(void (*run)(void *context), void *context, const int *fds, in
         ends[i] = sim_end_of(fds[i]);
     sim_image_renew(process);
     sim_process = process;
+    sim_epolls[process] = 0;
     sim_programs[process] = (struct sim_program){.pid = ++pids};
     for (unsigned i = 0; i < count; i++)
         given[i] = sim_descriptor_give(ends[i]);
     sim_thread(run, context);
     sim_process = parent;
+    *process_out = process;
     sim_note("process %u begins", pids);
     return pids;
 }
@@ -217,7 +238,31 @@ void sim_stand(uint32_t pid, uint64_t until_us)
         sim_wait(always, NULL, 0);
 }
 
-void sim_kill(uint32_t pid)
+/* The process that is present in the tables. */
+static void end_process(bool broken, bool all)
+{
+    struct sim_table *table = sim_table();
+
+    sim_note("process %u ends", sim_pid());
+    for (unsigned at = 0; at < table->limit; at++) {
+        struct sim_end *e = table->ends[at];
+
+        if (e != NULL && e->kind == SIM_STREAM && broken && (all || e->holders == 1))
+            sim_end_break(e);
+    }
+    sim_programs[sim_process] = (struct sim_program){.pid = 0};
+    sim_table_clear();
+}
+
+void sim_exit(bool cleanly)
+{
+    end_process(!cleanly, false);
+    for (unsigned i = 0; i < COUNT_OF(threads); i++)
+        threads[i].alive &= threads[i].process != sim_process;
+    leave(running);
+}
+
+void sim_kill(uint32_t pid, bool all)
 {
     unsigned before = sim_process;
     struct thread *mine = running;
@@ -227,10 +272,7 @@ void sim_kill(uint32_t pid)
     sim_process = 0;
     while (sim_programs[sim_process].pid != pid)
         sim_process++;
-    sim_note("process %u ends", pid);
-    sim_programs[sim_process].pid = 0;
-    sim_programs[sim_process].stands_until_us = 0;
-    sim_table_clear();
+    end_process(true, all);
     for (unsigned i = 0; i < COUNT_OF(threads); i++)
         threads[i].alive &= threads[i].process != sim_process;
     bool own = mine != NULL && mine->process == sim_process;

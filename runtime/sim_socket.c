@@ -191,6 +191,14 @@ static void break_link(struct sim_end *e)
     send_off(peer, 0, false, true);
 }
 
+void sim_end_break(struct sim_end *e)
+{
+    e->broken = true;
+    if (e->peer != NULL)
+        e->peer->broken = true;
+    trouble();
+}
+
 static void maybe_break(struct sim_end *e)
 {
     if (sim_options.reset_per_mille != 0 && sim_below(100000) < sim_options.reset_per_mille)
@@ -450,6 +458,11 @@ void sim_end_drop(struct sim_end *e)
     e->closed = true;
     if (e->kind == SIM_LINK)
         sim_link_drop(e);
+    for (unsigned i = 0; i < e->backlog_count; i++) { /* nobody will accept them */
+        sim_end_break(e->backlog[i]);
+        e->backlog[i]->closed = true;
+        send_off(e->backlog[i]->peer, 0, false, true);
+    }
     if (e->peer == NULL || e->peer->closed || e->kind == SIM_LINK)
         return;
     /* With bytes unread, the peer gets a reset; it may lose what it has not read. */

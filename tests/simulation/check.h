@@ -8,6 +8,8 @@
 /* The types of actors as they are registered: with a receive() that is watched. */
 void check_register(void);
 void check_step(void);
+/* Pools have got what they did not open. */
+void check_adopted(void);
 /* Nobody is a client any more, and nothing is under way. */
 bool check_is_quiet(void);
 /* What is not, on stdout. */
@@ -22,6 +24,10 @@ void check_nothing_left(void);
 /* check_queue.c: a message of a pool, and what it did. */
 void check_pool_receives(struct worker *w, struct pool *p, struct message *m,
                          void (*receive)(struct worker *w, struct actor *a, struct message *m));
+/* For a process that begins. */
+void check_queue_begin(void);
+/* A session has come from another process, behind all that wait by now. */
+void check_queue_moved(const struct pool *p, actor_id session);
 void check_deadlines(const struct pool *p);
 
 #endif

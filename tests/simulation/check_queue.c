@@ -1,6 +1,7 @@
 /* Who is served when: each pool's queue as its messages make it, beside the pool's own. */
 #include "tests/simulation/check.h"
 #include "tests/simulation/clients.h"
+#include "tests/simulation/processes.h"
 
 #include "runtime/sim.h"
 
@@ -25,14 +26,16 @@ struct owners {
     unsigned count;
 };
 
-static struct queue queues[POOLS_MAX];
+static struct queue queues[PROGRAMS][POOLS_MAX];
 
 static struct queue *queue_of(actor_id pool)
 {
     for (unsigned i = 0; i < POOLS_MAX; i++) {
-        if (queues[i].pool == pool || queues[i].pool == 0) {
-            queues[i].pool = pool;
-            return &queues[i];
+        struct queue *q = &queues[sim_process][i];
+
+        if (q->pool == pool || q->pool == 0) {
+            q->pool = pool;
+            return q;
         }
     }
     sim_fail("more than %d pools", POOLS_MAX);
@@ -161,8 +164,23 @@ void check_pool_receives(struct worker *w, struct pool *p, struct message *m,
     check_nobody_sleeps(p, q);
 }
 
+void check_queue_begin(void)
+{
+    memset(queues[sim_process], 0, sizeof queues[sim_process]);
+}
+
+void check_queue_moved(const struct pool *p, actor_id session)
+{
+    struct queue *q = queue_of(actor_id_of(&p->actor));
+
+    INVARIANT(q->count < QUEUE_MAX);
+    q->asked[q->count++] = (struct asked){.session = session, .at_us = sim_now_us()};
+}
+
 void check_deadlines(const struct pool *p)
 {
+    if (processes_late())
+        return;
     for (uint64_t at = p->waiters_head; at != p->waiters_tail; at++) {
         const struct waiter *waiter = &p->waiters[at & (p->waiters_size - 1)];
 

@@ -2,7 +2,7 @@
 """Does the simulation notice mistakes? Makes them one by one, in a copy of the tree, and runs it.
 
 A mutant is a file in tests/simulation/mutants: what it gets wrong, how many seeds may pass before
-it is caught, a source, and a piece of it before and after. The piece must occur exactly once: a
+it is caught (or, of runs with upgrades), a source, and a piece of it before and after. The piece must occur exactly once: a
 mutant that no longer applies is a failure, since nobody would notice otherwise that it tests
 nothing. `--check` looks at that alone and takes no time.
 """
@@ -18,7 +18,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MUTANTS = os.path.join(ROOT, "tests", "simulation", "mutants")
-FORM = re.compile(r"(?P<what>[^\n]+)\nseeds (?P<seeds>\d+)\nfile (?P<file>\S+)\n"
+FORM = re.compile(r"(?P<what>[^\n]+)\n(?P<kind>seeds|upgrades) (?P<seeds>\d+)\nfile (?P<file>\S+)\n"
                   r"--- was\n(?P<was>.+?)--- is\n(?P<now>.*?)--- end\n", re.DOTALL)
 # What the copy needs to build the simulation; the rest only costs time.
 PARTS = ["runtime", "proto", "auth", "config", "actors", "web", "tests/simulation", "configure.py"]
@@ -33,6 +33,7 @@ class Mutant:
         self.name = os.path.splitext(os.path.basename(path))[0]
         self.what = form["what"]
         self.seeds = int(form["seeds"])
+        self.upgrades = form["kind"] == "upgrades"
         self.file = form["file"]
         # A piece of a line ends where it ends; whole lines keep their ends.
         self.was, self.now = form["was"], form["now"]
@@ -91,9 +92,10 @@ def build(tree):
     return None if done.returncode == 0 else done.stdout
 
 
-def simulate(tree, seeds):
+def simulate(tree, seeds, upgrades=False):
     """The number of the seed that failed first, and what was said; None when all passed."""
-    done = subprocess.run(["build/sim/simulate", "--stop", "--seeds", str(seeds)], cwd=tree,
+    words = ["build/sim/simulate", "--stop", "--seeds", str(seeds)]
+    done = subprocess.run(words + (["--upgrades"] if upgrades else []), cwd=tree,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
     failed = re.findall(r"^FAILED seed (\d+)", done.stdout, re.MULTILINE)
     if not failed:
@@ -112,7 +114,7 @@ def try_mutant(tree, mutant):
         if words is not None:
             return "does not build:\n" + words[-2000:]
         started = time.monotonic()
-        found = simulate(tree, mutant.seeds)
+        found = simulate(tree, mutant.seeds, mutant.upgrades)
         if found is None:
             return "is not noticed within %d seeds" % mutant.seeds
         print("  seed %d, %.0f s: %s" % (found[0], time.monotonic() - started, found[1]))

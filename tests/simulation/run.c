@@ -3,11 +3,13 @@
 #include "actors/admin.h"
 #include "actors/daemon.h"
 #include "actors/listener.h"
+#include "actors/upgrade.h"
 #include "runtime/log.h"
 #include "tests/simulation/accounts.h"
 #include "tests/simulation/check.h"
 #include "tests/simulation/clients.h"
 #include "tests/simulation/postgres.h"
+#include "tests/simulation/processes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +17,7 @@
 
 enum { STEPS_MAX = 1500000, BEAT_US = 20000, CALM_US = 600000000 };
 
+bool upgrades_wanted;
 static char path[64];
 static bool calm;
 
@@ -82,6 +85,18 @@ static void draw_plan(void)
     draw_cap();
 }
 
+static void draw_upheaval(void)
+{
+    if (!upgrades_wanted)
+        return;
+    upheaval.any = true;
+    plan.shutdown_us = 0;
+    plan.remove_pm = 0;
+    sim_plenty();
+    upheaval.again_pm = sim_chance(500) ? 0 : between(1, 900);
+    upheaval.fault_pm = sim_chance(300) ? 0 : between(100, 1000);
+}
+
 static void write_config(void)
 {
     FILE *file = fopen(path, "w");
@@ -133,11 +148,19 @@ static struct config *load_config(void)
 
 /* --- the process --- */
 
+static void begin_runtime(void)
+{
+    struct runtime_options runtime = {.engine = "sim", .workers = sim_workers()};
+    struct failure why;
+
+    if (runtime_init(&runtime, &why) != 0)
+        sim_fail("runtime: %s", why.text);
+    sim_start();
+}
+
 static void begin_world(uint64_t seed, bool trace)
 {
     struct sim_options options = {0};
-    struct runtime_options runtime = {.engine = "sim"};
-    struct failure why;
 
     sim_begin(seed, trace);
     sim_images_begin();
@@ -152,12 +175,10 @@ static void begin_world(uint64_t seed, bool trace)
     plan.memory_short = options.memory_per_mille > 0;
     options.readiness = sim_chance(400);
     options.checked = check_step;
+    options.point = processes_point;
     options.troubled = clients_trouble;
     sim_configure(&options);
-    runtime.workers = options.workers;
-    if (runtime_init(&runtime, &why) != 0)
-        sim_fail("runtime: %s", why.text);
-    sim_start();
+    begin_runtime();
 }
 
 /* As daemon_launch() does, but for the signals. */
@@ -173,20 +194,17 @@ static void launch_daemon(struct worker *w)
     actor_launch(w, a);
 }
 
-static int listen_near(struct worker *w, bool local)
-{
-    int fd = sim_near_listen();
+struct listeners {
+    struct listener *tcp;
+    struct listener *local; /* NULL: there is none */
+};
 
-    listener_launch(w, listener_new(fd, local));
-    return fd;
-}
-
-static void launch(void *context)
+/* The actors of a process, on the listeners that it has. */
+static struct listeners launch(struct config *config, int fd, int local_fd)
 {
     struct worker *w = runtime_worker(0);
-    struct config *config = load_config();
+    struct listeners l = {NULL, NULL};
 
-    (void)context;
     worker_adopt(w);
     app_publish(config_ref(config));
     struct actor *admin = actor_new(&admin_type, 0);
@@ -194,11 +212,68 @@ static void launch(void *context)
     actor_launch(w, admin);
     launch_daemon(w);
     pools_configure(w, config);
-    config_unref(config);
-    int fd = listen_near(w, false);
-    int local_fd = listen_near(w, true);
+    l.tcp = listener_new(fd, false);
+    if (local_fd >= 0)
+        l.local = listener_new(local_fd, true);
+    upgrade_listeners(l.tcp, l.local);
     worker_adopt(NULL);
+    return l;
+}
+
+static void accept_clients(struct worker *w, struct listeners l)
+{
+    worker_adopt(w);
+    listener_launch(w, l.tcp);
+    if (l.local != NULL)
+        listener_launch(w, l.local);
+    worker_adopt(NULL);
+    processes_serves();
+}
+
+static void begin_process(void)
+{
+    struct config *config = load_config();
+    int fd = sim_near_listen();
+    int local_fd = sim_near_listen();
+
+    struct listeners l = launch(config, fd, local_fd);
+    config_unref(config);
+    accept_clients(runtime_worker(0), l);
     clients_begin(fd, local_fd);
+}
+
+/* --- the process that takes over: as in actors/main.c --- */
+
+static struct listeners waiting[PROGRAMS];
+
+static void take_over(void)
+{
+    accept_clients(NULL, waiting[sim_process]);
+    atomic_store(&app.handing_over, false);
+}
+
+static void successor(int fd)
+{
+    struct failure why;
+    int local_fd = -1;
+
+    sim_join();
+    check_register();
+    check_queue_begin();
+    struct config *config = load_config();
+    enum greeting greeting = successor_wanted() ? successor_greet(&local_fd, &why)
+                                                : GREETING_FAILED;
+    if (greeting == GREETING_FAILED)
+        sim_exit(true);
+    begin_runtime();
+    waiting[sim_process] = launch(config, fd, local_fd);
+    config_unref(config);
+    if (greeting == GREETED_NOBODY) {
+        accept_clients(NULL, waiting[sim_process]);
+        return;
+    }
+    if (successor_start(take_over, &why) != 0)
+        sim_fail("successor: %s", why.text);
 }
 
 /* --- trouble, and the operator --- */
@@ -238,8 +313,10 @@ static void tell_pools(uint16_t kind)
 
 static void resume(void *context)
 {
-    (void)context;
-    tell_pools(MSG_POOL_RESUME);
+    if (processes_operate())
+        tell_pools(MSG_POOL_RESUME);
+    else if (!processes_none())
+        sim_at(sim_now_us() + BEAT_US, resume, context);
 }
 
 /* Lowered, raised, taken away and set again. */
@@ -294,7 +371,7 @@ static void beat(void *context)
     (void)context;
     if (calm)
         return;
-    if (sim_chance(plan.admin_pm))
+    if (sim_chance(plan.admin_pm) && processes_operate())
         operate();
     if (sim_chance(plan.faults_pm)) {
         if (sim_chance(300)) {
@@ -337,16 +414,22 @@ void run_seed(uint64_t seed, bool trace)
     begin_world(seed, trace);
     snprintf(path, sizeof path, "/tmp/simulate.%d.yaml", (int)getpid());
     draw_plan();
+    draw_upheaval();
     check_register();
     pg_begin();
-    launch(NULL);
+    begin_process();
     sim_at(sim_now_us() + BEAT_US, beat, NULL);
     if (plan.shutdown_us != 0)
         sim_at(sim_now_us() + plan.shutdown_us, shut_down, NULL);
+    if (upheaval.any)
+        processes_begin(successor);
     run_until(clients_done);
     calm = true;
     plan.faults_pm = 0;
     sim_calm();
+    run_until(processes_settled);
+    if (processes_none())
+        goto out;
     run_until(check_is_quiet);
     check_at_rest();
     if (plan.draining)
@@ -355,5 +438,7 @@ void run_seed(uint64_t seed, bool trace)
     run_until(check_is_quiet);
     run_until(check_is_empty);
     check_nothing_left();
+
+out:
     unlink(path);
 }

@@ -4,6 +4,8 @@
 
 #include "runtime/sim.h"
 
+/* In every run, not only in some. */
+extern bool upgrades_wanted;
 /* Once, before the runs. */
 void run_prepare(void);
 /* Returns when all went well; ends the process when not. */

@@ -62,12 +62,14 @@ static double seconds(void)
 NO_RETURN static void usage(void)
 {
     fprintf(stderr,
-            "usage: simulate [--seed N] [--seeds N] [--jobs N] [--trace] [--twice] [--stop]\n"
+            "usage: simulate [--seed N] [--seeds N] [--jobs N] [--trace] [--twice] [--upgrades]\n"
+            "                [--stop]\n"
             "  --seed N    the first seed (1)\n"
             "  --seeds N   how many (100; with --seed alone: 1)\n"
             "  --jobs N    at a time (as many as there are processors)\n"
             "  --trace     tell each step\n"
             "  --twice     run each seed twice and compare the traces' hashes\n"
+            "  --upgrades  in every run, not only in some\n"
             "  --stop      end with the first failure\n");
     exit(2);
 }
@@ -102,6 +104,8 @@ static void parse(int argc, char **argv)
             options.trace = true;
         } else if (strcmp(argv[i], "--twice") == 0) {
             options.twice = true;
+        } else if (strcmp(argv[i], "--upgrades") == 0) {
+            upgrades_wanted = true;
         } else if (strcmp(argv[i], "--stop") == 0) {
             options.stop = true;
         } else {
