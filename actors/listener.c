@@ -106,6 +106,9 @@ static void polled(struct worker *w, struct io_poll *poll, int result)
 
 static void await_clients(struct worker *w, struct listener *l)
 {
+    /* What had come before a hold ended may have been told behind it. */
+    if (l->poll.armed)
+        return;
     l->poll.fd = l->fd;
     l->poll.events = POLLIN;
     l->poll.done = polled;
@@ -191,8 +194,7 @@ static void listener_receive(struct worker *w, struct actor *self, struct messag
     case MSG_LISTENER_HOLD: l->held = true; break;
     case MSG_LISTENER_RESUME:
         l->held = false;
-        if (!l->poll.armed)
-            await_clients(w, l);
+        await_clients(w, l);
         break;
     case MESSAGE_ALARM:
     case MSG_LISTENER_READY:
