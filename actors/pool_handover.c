@@ -6,6 +6,8 @@ void pool_forget_backend(struct worker *w, struct pool *p, struct backend *b)
     if (b->state == BACKEND_IDLE)
         pool_idle_remove(p, b);
     pool_backend_drop(w, p, b);
+    /* A hang-up that is told by now finds nothing to be taken away. */
+    b->state = BACKEND_CLOSING;
 }
 
 void pool_adopt_backend(struct worker *w, struct pool *p, struct backend *b, bool leased)
