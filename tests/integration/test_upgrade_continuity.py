@@ -4,11 +4,9 @@
 """
 
 import os
-import random
 import re
 import socket
 import threading
-import time
 
 import pytest
 
@@ -19,6 +17,10 @@ from upgrading import Upgrading
 from waiting import wait_until
 from wire import query
 
+# A socket that never has room for a whole segment, as that of a client with a tiny buffer that
+# always has something to read, counts as dead to the kernel after tcp_user_timeout.
+GENERAL = {"query_wait_timeout": "60s", "tcp_user_timeout": 0,
+           "upgrade_inherited_accounting": "strict"}
 UPGRADES = int(os.environ.get("DOORMAN_TEST_UPGRADES", "12"))
 
 
@@ -41,7 +43,7 @@ def server_pids(postgres):
 
 
 def test_b01_work_of_every_kind_goes_on(upgrading, postgres, table):
-    pooler = upgrading(pools=continuity.pools(postgres), general={"query_wait_timeout": "60s", "upgrade_inherited_accounting": "strict"})
+    pooler = upgrading(pools=continuity.pools(postgres), general=GENERAL)
     work = Continuity(pooler.doorman, postgres, table).start()
     # As many connections as may be, so that none is opened later on.
     wait_until(lambda: len(server_pids(postgres)) == 12 + 1 + 1 or work.failures, 30,
@@ -64,7 +66,7 @@ def test_b02_faults_in_a_row_under_work(upgrading, postgres, table, tmp_path):
     """Each failure leaves the work as it was, and the last attempt succeeds."""
     fault = tmp_path / "fault"
     fault.write_text("none\n")
-    pooler = upgrading(pools=continuity.pools(postgres), general={"query_wait_timeout": "60s", "upgrade_inherited_accounting": "strict"},
+    pooler = upgrading(pools=continuity.pools(postgres), general=GENERAL,
                        environment={"PG_DOORMAN_UPGRADE_FAULT": "@%s" % fault})
     work = Continuity(pooler.doorman, postgres, table).start()
     before = server_pids(postgres)

@@ -157,6 +157,41 @@ def test_b18_no_room_for_descriptors(scene):
     now.all_is_well()
 
 
+def test_b18_no_memory_for_the_successor(scene, monkeypatch, tmp_path):
+    """It cannot even start."""
+    link = run_from_link(monkeypatch, tmp_path)
+    now = scene()
+    replace(link, "#!/bin/sh\n[ \"$1\" = -t ] && exit 0\nulimit -v 20000\nexec %s \"$@\"\n" % BINARY)
+    now.fails("nothing has changed")
+
+
+def test_b18_no_descriptors_for_the_successor(scene, monkeypatch, tmp_path):
+    """It gets as far as to its listener, and no further."""
+    link = run_from_link(monkeypatch, tmp_path)
+    now = scene()
+    replace(link, "#!/bin/sh\n[ \"$1\" = -t ] && exit 0\nulimit -n 16\nexec %s \"$@\"\n" % BINARY)
+    now.fails("nothing has changed")
+
+
+def test_b18_table_of_the_old_process_is_full(scene):
+    """What it keeps back is enough for the upgrade: the configuration is checked, too."""
+    import resource
+    now = scene()
+    pid = now.upgrading.pid
+    most = max(int(name) for name in os.listdir("/proc/%d/fd" % pid))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most + 1, 4096))
+    now.upgrading.request()
+    wait_until(lambda: "nothing has changed" in now.doorman.log() or not alive(pid), 30,
+               "the end of it")
+    assert "Skipping pre-flight" not in now.doorman.log()
+    if not alive(pid):
+        now.upgrading.follow()
+        resource.prlimit(now.upgrading.pid, resource.RLIMIT_NOFILE, (4096, 4096))
+    else:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (4096, 4096))
+    now.all_is_well()
+
+
 # The steps on either side, in their order. The old process: spawned, greeted, ready, freeze, begin,
 # fds, prepared, committed, adopted, moved, bye. The new one: s-hello, s-greeted, s-ready, s-begin,
 # s-fds, s-end, s-prepared, s-commit, s-adopted.
