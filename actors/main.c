@@ -286,7 +286,7 @@ static void take_over(void)
     accept_clients(p);
     log_info("Accepting connections");
     atomic_store(&app.handing_over, false);
-    if (notify_ready(&why) != 0)
+    if (notify_send("READY=1\nSTATUS=serving", &why) != 0)
         log_error("sd_notify READY failed: %s", why.text);
     if (p->options.daemon && daemon_adopt(&p->daemon, config->general.daemon_pid_file, &why) != 0)
         log_error("%s", why.text);

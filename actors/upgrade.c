@@ -18,6 +18,7 @@ enum {
     FREEZE_LIMIT_US = 1000000,
     ROUND_PAUSE_MS = 10,      /* what could not move is looked at again */
     ROUND_PAUSE_MAX_MS = 250, /* that much later each time, up to this */
+    BARRIER_MS = 1000,        /* for the service manager to read what it was told */
     BACKENDS_WAIT_US =
         500000, /* for server connections between two states, when all clients went */
 };
@@ -345,6 +346,9 @@ static void end(struct upgrade *u)
              " ms, %u clients left behind",
              (clock_us() - u->started_us) / 1000, s.sessions, s.backends, s.rounds,
              s.longest_freeze_us / 1000, remaining());
+    /* With the sender gone, the word of the new main process might not count. */
+    if (notify_barrier(BARRIER_MS, &why) != 0)
+        log_warn("sd_notify BARRIER failed: %s", why.text);
     runtime_stop();
 }
 
@@ -359,7 +363,10 @@ static void *run(void *argument)
     upgrade_reserve_use();
     upgrade_status_get(&status);
     u.generation = status.generation + 1;
-    tell_manager("RELOADING=1");
+    char state[96];
+    snprintf(state, sizeof state,
+             "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=an upgrade is under way", clock_us());
+    tell_manager(state);
     if (prepare(&u, &why) != 0)
         take_back(&u, "aborted", why.text);
     else if (commit(&u, &why) == 0) {

@@ -1,6 +1,7 @@
 #include "runtime/notify.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,13 +42,11 @@ static int address_of(struct sockaddr_un *out, socklen_t *out_len, const char *n
     return 0;
 }
 
-static int send_on(int fd, const struct sockaddr_un *address, socklen_t address_len,
-                   const char *state)
+static int send_on(int socket_fd, struct msghdr *message)
 {
     for (int attempt = 0;; attempt++) {
-        struct pollfd wait = {.fd = fd, .events = POLLOUT};
-        ssize_t n = sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT,
-                           (const struct sockaddr *)address, address_len);
+        struct pollfd wait = {.fd = socket_fd, .events = POLLOUT};
+        ssize_t n = sendmsg(socket_fd, message, MSG_NOSIGNAL | MSG_DONTWAIT);
 
         if (n >= 0)
             return 0;
@@ -57,23 +56,62 @@ static int send_on(int fd, const struct sockaddr_un *address, socklen_t address_
     }
 }
 
-int notify_send(const char *state, struct failure *why)
+/* fd -1: no descriptor goes along. */
+static int send_state(const char *state, int fd, struct failure *why)
 {
     const char *name = socket_name();
     struct sockaddr_un address;
     socklen_t address_len = 0;
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec iov = {(void *)(uintptr_t)state, strlen(state)};
     int result = 0;
 
     if (name == NULL)
         return 0;
     if (address_of(&address, &address_len, name, why) != 0)
         return -1;
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
+    struct msghdr message = {
+        .msg_name = &address, .msg_namelen = address_len, .msg_iov = &iov, .msg_iovlen = 1};
+    if (fd >= 0) {
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+    }
+    int socket_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (socket_fd < 0)
         return fail(why, "%s", strerror(errno));
-    if (send_on(fd, &address, address_len, state) != 0)
+    if (send_on(socket_fd, &message) != 0)
         result = fail(why, "%s", strerror(errno));
-    close(fd);
+    close(socket_fd);
+    return result;
+}
+
+int notify_send(const char *state, struct failure *why)
+{
+    return send_state(state, -1, why);
+}
+
+int notify_barrier(int timeout_ms, struct failure *why)
+{
+    int ends[2];
+
+    if (!notify_wanted())
+        return 0;
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return fail(why, "%s", strerror(errno));
+    int result = send_state("BARRIER=1", ends[1], why);
+    close(ends[1]);
+    /* It hangs up when the manager closes its copy. */
+    struct pollfd read_by_all = {.fd = ends[0]};
+    if (result == 0 && poll(&read_by_all, 1, timeout_ms) <= 0)
+        result = fail(why, "it does not read what it is told");
+    close(ends[0]);
     return result;
 }
 

@@ -14,6 +14,9 @@ bool notify_wanted(void);
 MUST_CHECK int notify_ready(struct failure *why);
 MUST_CHECK int notify_main_pid(int pid, struct failure *why);
 MUST_CHECK int notify_status(const char *text, struct failure *why);
+/* Waits until all that was sent before has been read, for at most that long: whoever ends right
+ * after it has told something may be forgotten together with that. */
+MUST_CHECK int notify_barrier(int timeout_ms, struct failure *why);
 /* One or more "KEY=value" lines as they are. */
 MUST_CHECK int notify_send(const char *state, struct failure *why);
 

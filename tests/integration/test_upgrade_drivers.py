@@ -301,7 +301,11 @@ def test_b15_service_manager_is_told(upgrading, tmp_path):
         except OSError:
             pass
         said = "\n".join(lines)
-        assert "RELOADING=1" in said and "MAINPID=%d" % pooler.pid in said and "READY=1" in said
+        assert "RELOADING=1\nMONOTONIC_USEC=" in said and "MAINPID=%d" % pooler.pid in said
+        assert "READY=1" in said and "BARRIER=1" in said
+        # Its clock, at the moment of the request.
+        told_us = int(said.split("MONOTONIC_USEC=")[1].split()[0])
+        assert 0 < time.monotonic() * 1e6 - told_us < 60e6
 
 
 def test_b13_no_descriptor_is_inherited_or_leaked(upgrading):
