@@ -54,6 +54,8 @@ void console_end_portals(struct session *s);
 /* The answer to what console_message() has asked for. False: it was for a simple query. */
 bool console_result(struct worker *w, struct session *s, struct bytes answer);
 void console_free(struct session *s);
+/* A prepared command that it had in another process; name and text are taken over. Borrowed. */
+struct console_statement *console_restore(struct session *s, char *name, char *text);
 /* Passes the text of a query on to the admin actor. */
 void console_ask(struct worker *w, struct session *s, struct bytes text);
 

@@ -133,6 +133,24 @@ static bool console_has_room(struct worker *w, struct session *s, const struct c
     return false;
 }
 
+static struct console_statement *console_add(struct console *c, char *name, char *text)
+{
+    struct console_statement *new = calloc(1, sizeof *new);
+
+    INVARIANT(new != NULL);
+    new->name = name;
+    new->text = text;
+    new->next = c->statements;
+    c->statements = new;
+    c->count++;
+    return new;
+}
+
+struct console_statement *console_restore(struct session *s, char *name, char *text)
+{
+    return console_add(console_of(s), name, text);
+}
+
 /* --- Parse --- */
 
 void console_parse(struct worker *w, struct session *s, struct cursor *body)
@@ -167,16 +185,10 @@ void console_parse(struct worker *w, struct session *s, struct cursor *body)
     else if (console_parameters(text, &parameters, &why) != 0)
         console_refuse(w, s, "42P02", "%s", why.text);
     else if (console_has_room(w, s, c)) {
-        struct console_statement *new = calloc(1, sizeof *new);
+        struct console_statement *new = console_add(c, console_copy(name), console_copy(text));
 
-        INVARIANT(new != NULL);
-        new->name = console_copy(name);
-        new->text = console_copy(text);
         new->parameters = parameters;
         memcpy(new->types, types, sizeof types);
-        new->next = c->statements;
-        c->statements = new;
-        c->count++;
         console_put_empty(w, s, '1');
     }
 }

@@ -149,7 +149,8 @@ enum state_section {
     X(68, U, lease_batches)      \
     X(69, B, peer)               \
     X(70, R, anonymous)          \
-    X(71, U, anonymous_evictions)
+    X(71, U, anonymous_evictions) \
+    X(72, R, console)
 /* clang-format on */
 
 /* All kinds of records. */

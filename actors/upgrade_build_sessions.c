@@ -1,6 +1,7 @@
 /* From records to actors: sessions. */
 #include "actors/upgrade_building.h"
 
+#include "actors/console.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -94,6 +95,27 @@ static void without_pool(struct building *b, struct session *s)
     b->built->without_pool++;
 }
 
+/* Commands that were prepared on the console. Their order means nothing. */
+static void build_console(struct session *s, struct bytes packed)
+{
+    struct unpacker u;
+    uint32_t count = list_of(&u, packed);
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t fields = unpack_array(&u);
+        struct bytes name = unpack_bytes(&u);
+        struct bytes text = unpack_bytes(&u);
+        struct console_statement *c = console_restore(s, text_of(name), text_of(text));
+
+        c->parameters = (unsigned)unpack_uint(&u);
+        uint32_t types = unpack_array(&u);
+        for (uint32_t at = 0; at < types; at++)
+            c->types[at] = (uint32_t)unpack_uint(&u);
+        for (uint32_t at = 4; at < fields; at++)
+            unpack_skip(&u);
+    }
+}
+
 /* What it has said and prepared, and is to be told. */
 static void build_content(struct building *b, struct session *s, const struct state_session *record)
 {
@@ -107,6 +129,8 @@ static void build_content(struct building *b, struct session *s, const struct st
         s->anonymous = statement_set_new(UINT32_MAX);
         build_set(b, s->anonymous, record->anonymous, false);
     }
+    if (s->phase == SESSION_ADMIN)
+        build_console(s, record->console);
     if (record->input.len > 0) {
         s->in = buffer_of(record->input);
         s->in_end = (uint32_t)record->input.len;

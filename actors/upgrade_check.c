@@ -1,6 +1,7 @@
 /* Before the commit: is everything there that a document needs? */
 #include "actors/upgrade_building.h"
 
+#include "actors/console.h"
 static int check_numbers(struct bytes list, size_t count, struct failure *why)
 {
     struct unpacker u;
@@ -136,6 +137,28 @@ static int check_backend(const struct state_document *d, const struct state_back
     return check_ledger(d, b->ledger, why);
 }
 
+static int check_console(struct bytes list, struct failure *why)
+{
+    struct unpacker u;
+    uint32_t length = list_of(&u, list);
+
+    for (uint32_t i = 0; i < length; i++) {
+        uint32_t fields = unpack_array(&u);
+
+        unpack_bytes(&u);
+        unpack_bytes(&u);
+        uint64_t parameters = unpack_uint(&u);
+        uint32_t types = unpack_array(&u);
+        for (uint32_t at = 0; at < types && !u.bad; at++)
+            unpack_uint(&u);
+        for (uint32_t at = 4; at < fields && !u.bad; at++)
+            unpack_skip(&u);
+        if (u.bad || fields < 4 || parameters > types || types > CONSOLE_PARAMETERS)
+            return fail(why, "a command of the console does not fit in");
+    }
+    return u.bad ? fail(why, "commands of the console do not parse") : 0;
+}
+
 static int check_session(const struct state_document *d, const struct state_session *s,
                          struct failure *why)
 {
@@ -147,7 +170,8 @@ static int check_session(const struct state_document *d, const struct state_sess
         s->secret.len > SESSION_KEY || (pooled && s->pool == 0) || s->scanned > s->input.len ||
         s->peer.len > sizeof(struct sockaddr_storage))
         return fail(why, "a session of the state does not fit in");
-    if (check_parameters(s->wanted, why) != 0 || check_set(d, s->anonymous, why) != 0)
+    if (check_console(s->console, why) != 0 || check_parameters(s->wanted, why) != 0 ||
+        check_set(d, s->anonymous, why) != 0)
         return -1;
     return check_names(d, s->statements, why);
 }

@@ -110,8 +110,9 @@ static enum upgrade_reason judge_phase(const struct worker *w, const struct sess
     switch ((enum session_phase)s->phase) {
     case SESSION_START:
     case SESSION_IDLE: return UPGRADE_MOVES;
-    case SESSION_ADMIN: /* prepared commands are not in the schema */
-        return s->console != NULL && s->console->count > 0 ? UPGRADE_LEFT_CONSOLE : UPGRADE_MOVES;
+    case SESSION_ADMIN: /* portals last up to Sync only, and are not in the schema */
+        return s->console != NULL && s->console->portals != NULL ? UPGRADE_LEFT_CONSOLE
+                                                                 : UPGRADE_MOVES;
     case SESSION_WAITING: return s->flags & SESSION_ASKED ? UPGRADE_MOVES : UPGRADE_LEFT_BUSY;
     case SESSION_BOUND: return judge_bound(w, s);
     case SESSION_LOOKUP:

@@ -1,6 +1,7 @@
 /* From actors to records: sessions. */
 #include "actors/upgrade_packing.h"
 
+#include "actors/console.h"
 static enum state_phase phase_of(const struct session *s)
 {
     switch ((enum session_phase)s->phase) {
@@ -56,6 +57,29 @@ static uint64_t session_flags(const struct session *s)
 #undef BIT
 }
 
+/* Commands that were prepared on the console. */
+static struct bytes console_of(struct packing *p, const struct session *s)
+{
+    struct packer *list = scratch_list(&p->scratch);
+    uint32_t count = 0;
+
+    if (s->phase != SESSION_ADMIN || s->console == NULL || s->console->statements == NULL)
+        return (struct bytes){NULL, 0};
+    size_t mark = pack_array_open(list);
+    for (const struct console_statement *c = s->console->statements; c != NULL; c = c->next) {
+        pack_array(list, 4);
+        pack_bin(list, c->name, strlen(c->name));
+        pack_bin(list, c->text, strlen(c->text));
+        pack_uint(list, c->parameters);
+        pack_array(list, CONSOLE_PARAMETERS);
+        for (size_t i = 0; i < CONSOLE_PARAMETERS; i++)
+            pack_uint(list, c->types[i]);
+        count++;
+    }
+    pack_array_close(list, mark, count);
+    return packed(list);
+}
+
 void put_session(struct packing *p, size_t id, struct session *s)
 {
     uint8_t key[SESSION_KEY];
@@ -81,6 +105,7 @@ void put_session(struct packing *p, size_t id, struct session *s)
         .counters = session_counters(p, s),
         .application_name = text(session_application(s)),
         .address = text(session_address(s)),
+        .console = console_of(p, s),
         .scanned = s->in_scanned,
         .cancel_wanted = s->cancel_wanted,
     };

@@ -15,7 +15,7 @@ from pooler import ROOT
 
 FIELDS = {
     ("actors/session.h", "session"): {
-        "written": """conn phase mode begin_owed cancel_due cancel_wanted terminated syncing
+        "written": """console conn phase mode begin_owed cancel_due cancel_wanted terminated syncing
             sync_alone sync_failed sync_struck batch_synced skip_parameters skip_to_sync copy_synced
             copy_asked copy_due copy_held copy_skips
             key_more flags secret number in in_at in_end in_scanned body_left wanted backend
@@ -23,8 +23,8 @@ FIELDS = {
             anonymous_evictions connected_us transactions queries errors wait_max_us""",
         "made anew": "actor shared ticket login in_held watched_us alarm trim_armed client admitted",
         # Pauses are found anew; a batch that moved is not sent again; the reply to a check query
-        # is not kept; commands prepared on the console keep their session where it is.
-        "begins as new": """replayed drained_bytes client_mark server_mark server_held_us console
+        # is not kept.
+        "begins as new": """replayed drained_bytes client_mark server_mark server_held_us
             client_held_us capture""",
     },
     ("actors/backend.h", "backend"): {

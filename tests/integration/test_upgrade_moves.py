@@ -260,6 +260,25 @@ def test_console_clients_and_pauses_move(upgrading):
     console.close()
 
 
+def test_commands_prepared_on_the_console_move(upgrading):
+    pooler = upgrading()
+    console = pooler.doorman.wire().login("admin", "pgdoorman", "admin secret")
+    console.send(wire.parse("version", "SHOW VERSION"), wire.parse("pause", "PAUSE $1"),
+                 wire.parse("", "SHOW POOLS"), wire.sync())
+    assert not wire.errors(console.until_ready())
+    for _ in range(2):
+        pooler.upgrade()
+        for name in ("version", ""):
+            console.send(wire.bind("", name), wire.execute(), wire.sync())
+            messages = console.until_ready()
+            assert not wire.errors(messages) and wire.rows(messages)
+    console.send(wire.bind("", "pause", ["app"]), wire.execute(), wire.sync())
+    assert not wire.errors(console.until_ready())
+    assert pooler.doorman.pool_row()["paused"]
+    console.query("RESUME")
+    console.terminate()
+
+
 def test_counters_do_not_fall(upgrading):
     pooler = upgrading()
     client = pooler.doorman.client()
