@@ -1,6 +1,7 @@
 """Many upgrades in a row under work of every kind: nobody notices, nothing is lost or left over.
 
     DOORMAN_TEST_UPGRADES   how many in a row; by hand 1000
+    DOORMAN_OTHER_BIN       program to change to and back again, as one of an earlier version
 """
 
 import os
@@ -13,6 +14,7 @@ import pytest
 import continuity
 import wire
 from continuity import Continuity
+from pooler import BINARY
 from upgrading import Upgrading
 from waiting import wait_until
 from wire import query
@@ -21,6 +23,7 @@ from wire import query
 # always has something to read, counts as dead to the kernel after tcp_user_timeout.
 GENERAL = {"query_wait_timeout": "60s", "tcp_user_timeout": 0,
            "upgrade_inherited_accounting": "strict"}
+OTHER = os.path.abspath(os.environ.get("DOORMAN_OTHER_BIN", BINARY))
 UPGRADES = int(os.environ.get("DOORMAN_TEST_UPGRADES", "12"))
 
 
@@ -42,7 +45,10 @@ def server_pids(postgres):
                         "WHERE datname IN ('app', 'other') AND usename <> 'postgres' ORDER BY pid")
 
 
-def test_b01_work_of_every_kind_goes_on(upgrading, postgres, table):
+def test_b01_work_of_every_kind_goes_on(upgrading, postgres, table, monkeypatch, tmp_path):
+    program = tmp_path / "pg_doorman"
+    program.symlink_to(BINARY)
+    monkeypatch.setattr("pooler.BINARY", str(program))
     pooler = upgrading(pools=continuity.pools(postgres), general=GENERAL)
     work = Continuity(pooler.doorman, postgres, table).start()
     # As many connections as may be, so that none is opened later on.
@@ -50,7 +56,9 @@ def test_b01_work_of_every_kind_goes_on(upgrading, postgres, table):
                "all connections to be open")
     before = server_pids(postgres)
     position = postgres.log_position()
-    for _ in range(UPGRADES):
+    for number in range(UPGRADES):
+        program.unlink()
+        program.symlink_to([OTHER, BINARY][number % 2])
         pooler.upgrade(60)
         work.check()
     rounds = work.stop()
