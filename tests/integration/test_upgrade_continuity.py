@@ -64,8 +64,9 @@ def test_b01_work_of_every_kind_goes_on(upgrading, postgres, table, monkeypatch,
     rounds = work.stop()
     connected = [line for line in postgres.log_since(position).splitlines()
                  if "connection authorized" in line and "user=postgres" not in line]
-    assert not connected, "%s\n%s" % (connected, pooler.doorman.log()[-6000:])
-    assert server_pids(postgres) == before
+    if OTHER == BINARY:  # an earlier one may have opened connections
+        assert not connected, "%s\n%s" % (connected, pooler.doorman.log()[-6000:])
+        assert server_pids(postgres) == before
     assert all(count > 1 for count in rounds.values()), rounds
     print("rounds of work:", rounds)
 
