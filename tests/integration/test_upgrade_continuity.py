@@ -300,9 +300,22 @@ def test_b10_a_hundred_waiters_are_served_in_order(upgrading, postgres):
     postgres.run("DROP SEQUENCE turn", database="app")
 
 
+@pytest.fixture
+def held_lock(postgres):
+    """Takes a lock, which is given back with its connection, at the end of the test at last."""
+    connection = postgres.connect("app")
+
+    def take():
+        connection.cursor().execute("SELECT pg_advisory_lock(1111)")
+        return connection
+
+    yield take
+    connection.close()
+
+
 @pytest.mark.parametrize("point", ["spawned", "freeze", "begin", "fds", "prepared", "committed",
                                    "moved", "bye", "s-commit", "s-adopted"])
-def test_b11_cancel_in_the_middle(upgrading, postgres, tmp_path, point):
+def test_b11_cancel_in_the_middle(upgrading, postgres, held_lock, tmp_path, point):
     """A request that comes while one of the two stands still at this step strikes, once, and the
     right one."""
     fault = tmp_path / "fault"
@@ -311,8 +324,7 @@ def test_b11_cancel_in_the_middle(upgrading, postgres, tmp_path, point):
     victim, other = pooler.doorman.client(), pooler.doorman.client()
     victim.query("BEGIN")
     victim.send(query("SELECT pg_sleep(60)"))
-    lock = postgres.connect("app")
-    lock.cursor().execute("SELECT pg_advisory_lock(1111)")
+    lock = held_lock()
     other.send(query("SELECT pg_advisory_lock(1111), 'untouched'"))
     wait_until(lambda: len(postgres.backends("state = 'active'")) == 2, 10, "both to run")
     first = pooler.pid

@@ -47,12 +47,13 @@ def generations(config_path):
         try:
             with open("/proc/%s/cmdline" % name, "rb") as file:
                 words = file.read().split(b"\0")
+            since = os.stat("/proc/%s" % name).st_ctime
         except OSError:
             continue
         if config_path.encode() in words and b"-t" not in words and alive(int(name)) \
                 and not words[0].endswith(b"setpriv"):
-            found.append(int(name))
-    return sorted(found, key=lambda pid: os.stat("/proc/%d" % pid).st_ctime)
+            found.append((since, int(name)))
+    return [pid for _, pid in sorted(found)]
 
 
 class Upgrading:
