@@ -183,7 +183,7 @@ struct general_config {
     uint64_t retain_connections_time;
     uint64_t retain_connections_max;
     uint64_t shutdown_timeout;
-    bool drain_idle_clients; /* new */
+    bool drain_idle_clients;            /* new */
     char *upgrade_inherited_accounting; /* new: extra (default) or strict */
     uint64_t proxy_copy_data_timeout;
     uint64_t client_idle_timeout;      /* new; these three: 0 = none */
