@@ -269,6 +269,10 @@ def let_in(client, seconds):
 def test_c1_22_fewer_descriptors_than_clients(upgrading, monkeypatch, tmp_path):
     limited(monkeypatch, tmp_path, 50)
     pooler = upgrading(pool_size=2)
+    # With a server connection in place: one more could not be opened when the table is full, and
+    # logins that wait for it would be refused.
+    with pooler.doorman.client() as first:
+        first.query("SELECT 1")
     clients = crowd(pooler, 100)
     accepted = []
     wait_until(lambda: "Failed to accept new connection" in pooler.doorman.log(), 10,
