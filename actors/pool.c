@@ -88,7 +88,8 @@ UNUSED static void check_backends(const struct pool *p)
         count[b->state]++;
         replaced += b->replaced;
         extra += b->extra;
-        INVARIANT(!b->extra || b->state == BACKEND_LEASED);
+        INVARIANT(!b->extra || b->state == BACKEND_LEASED || b->state == BACKEND_CLEANING ||
+                  b->state == BACKEND_CLOSING);
     }
     for (int state = 0; state < BACKEND_STATE_COUNT; state++)
         INVARIANT(count[state] == p->count[state]);

@@ -123,6 +123,8 @@ static inline uint32_t pool_size_counted(const struct pool *p)
 {
     return pool_size_now(p) - p->extra;
 }
+/* Of those, the ones that are not being closed. */
+uint32_t pool_size_kept(const struct pool *p);
 
 /* --- pool_handover.c: between processes, while the world stands --- */
 /* It is another process's: neither counted nor closed here. It gives its memory back by itself. */

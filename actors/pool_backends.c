@@ -16,7 +16,7 @@ static const uint32_t may_go[BACKEND_STATE_COUNT] = {
     [BACKEND_CLOSING] = 0,
 };
 
-/* It has come back, or is gone: like any other from now on. */
+/* It has come back and is kept, or is gone: like any other from now on. */
 static void count_as_usual(struct pool *p, struct backend *b)
 {
     p->extra--;
@@ -29,7 +29,7 @@ void pool_backend_go(struct pool *p, struct backend *b, enum backend_state to)
     p->count[b->state]--;
     p->count[to]++;
     b->state = (uint8_t)to;
-    if (UNLIKELY(b->extra && to != BACKEND_LEASED))
+    if (UNLIKELY(b->extra && to == BACKEND_IDLE))
         count_as_usual(p, b);
 }
 
@@ -143,17 +143,28 @@ struct backend *pool_next_usable(struct worker *w, struct pool *p, actor_id take
     return NULL;
 }
 
-/* More than there may be, as after a reload. Those that are being closed have gone already. */
-static bool is_surplus(const struct pool *p)
+uint32_t pool_size_kept(const struct pool *p)
 {
-    return pool_size_counted(p) - p->count[BACKEND_CLOSING] > p->effective->pool_size + p->replaced;
+    uint32_t kept = pool_size_counted(p) - p->count[BACKEND_CLOSING];
+
+    if (LIKELY(p->extra == 0))
+        return kept;
+    for (const struct backend *b = p->backends; b != NULL; b = b->pool_next)
+        kept += b->extra && b->state == BACKEND_CLOSING;
+    return kept;
+}
+
+/* With this one there are more than there may be, as after a reload. */
+static bool is_surplus(const struct pool *p, const struct backend *b)
+{
+    return pool_size_kept(p) + b->extra > p->effective->pool_size + p->replaced;
 }
 
 void pool_make_idle(struct worker *w, struct pool *p, struct backend *b)
 {
     const char *reason = outdated(w, p, b);
 
-    if (reason == NULL && is_surplus(p))
+    if (reason == NULL && is_surplus(p, b))
         reason = "pool size reduced";
     if (reason != NULL) {
         pool_backend_end(w, p, b, reason);
@@ -174,8 +185,6 @@ void pool_on_return(struct worker *w, struct pool *p, struct message *m)
     struct backend *b = backend_find(back.backend);
 
     INVARIANT(b != NULL && b->state == BACKEND_LEASED);
-    if (UNLIKELY(b->extra))
-        count_as_usual(p, b);
     p->returns.count++;
     p->returns.last_us = w->now_us;
     if (back.how == LEASE_BROKEN) {

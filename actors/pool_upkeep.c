@@ -242,8 +242,7 @@ void pool_on_configure(struct worker *w, struct pool *p)
     pool_follow(p->shared, effective);
     adopt(w, p, config, effective);
     pool_permits_configure(w, p);
-    while (pool_size_counted(p) - p->count[BACKEND_CLOSING] > p->effective->pool_size &&
-           p->idle_count > 0)
+    while (pool_size_kept(p) > p->effective->pool_size && p->idle_count > 0)
         pool_backend_end(w, p, pool_idle_pop(p), "pool size reduced");
     pool_dispatch(w, p);
 }
