@@ -390,7 +390,7 @@ def test_b11_cancel_request_for_a_session_that_stayed_behind(upgrading, postgres
     pooler.request()
     wait_until(lambda: "upgrade: took over" in pooler.doorman.log(), 20, "the successor to serve")
     assert alive(first)
-    assert "between two steps" in pooler.doorman.log()
+    wait_until(lambda: "between two steps" in pooler.doorman.log(), 10, "the reason in the log")
     left.cancel()
     assert wire.errors(left.until_ready())[0]["C"] == "57014"
     pooler.follow()

@@ -39,7 +39,9 @@ class Watched:
     def __init__(self, upgrading, tmp_path):
         self.fault = tmp_path / "fault"
         self.fault.write_text("fds:stand\n")
-        self.pooler = upgrading(pool_size=2, general={"query_wait_timeout": "60s"},
+        # Else the waiter gets a connection of its own as soon as it has moved.
+        self.pooler = upgrading(pool_size=2, general={"query_wait_timeout": "60s",
+                                                      "upgrade_inherited_accounting": "strict"},
                                 environment={"PG_DOORMAN_UPGRADE_FAULT": "@%s" % self.fault})
         doorman = self.pooler.doorman
         self.idle = doorman.client(application_name="idle", TimeZone="Asia/Tokyo")
