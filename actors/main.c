@@ -343,6 +343,7 @@ static void start(struct process *p, struct config *config)
 static int finish(struct process *p)
 {
     bool taken_over = upgrade_finish();
+    successor_finish();
     watch_stop();
     offload_stop();
     runtime_fini();

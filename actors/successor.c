@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -36,6 +37,9 @@ static int watch_fd = -1; /* the end of the predecessor */
 static void (*took_over)(void);
 static bool took_over_told;
 static _Atomic bool busy;
+/* There are workers, and therefore actors that can be told something. */
+static pthread_mutex_t workers_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool workers_ended;
 
 bool successor_wanted(void)
 {
@@ -331,7 +335,10 @@ static void tell_pools(int predecessor)
     if (!process_ended(predecessor, LAST_MS))
         log_debug("upgrade: the old process stays");
     io_close(predecessor);
-    directory_each(tell_alone, NULL);
+    pthread_mutex_lock(&workers_lock);
+    if (!workers_ended)
+        directory_each(tell_alone, NULL);
+    pthread_mutex_unlock(&workers_lock);
 }
 
 /* The predecessor has gone, at whatever moment. What the word left to us is ours. */
@@ -428,6 +435,13 @@ int successor_start(void (*when_taken_over)(void), struct failure *why)
     int error = handoff_thread_begin(NULL, "upgrade-pg-door", run);
     return error == 0 ? 0
                       : fail(why, "cannot start the thread of the upgrade: %s", strerror(error));
+}
+
+void successor_finish(void)
+{
+    pthread_mutex_lock(&workers_lock);
+    workers_ended = true;
+    pthread_mutex_unlock(&workers_lock);
 }
 
 void successor_forward_cancel(uint32_t number, struct bytes secret)

@@ -99,6 +99,9 @@ MUST_CHECK enum greeting successor_greet(int *local_fd, struct failure *why);
 /* The rest, on a thread: to be called when all is ready but for clients. took_over() runs on it
  * once, when sessions are this process's, or their old process has died. */
 MUST_CHECK int successor_start(void (*took_over)(void), struct failure *why);
+/* The workers are about to end: its thread, which may wait for the predecessor's end for a while
+ * yet, tells no actor anything from now on. */
+void successor_finish(void);
 /* The one before still has something to hand over. */
 bool successor_busy(void);
 /* A cancel request for a session that the predecessor may still have. */
