@@ -96,13 +96,20 @@ static struct message *permit(const struct claim *claim, uint64_t count, bool ba
                    .background = background);
 }
 
+/* A successor counts from what it was told that we have: clients that are still here wait, and move
+ * with their place in the queue. */
+static bool may_grant(const struct coordinator *c)
+{
+    return c->max > 0 && !atomic_load_explicit(&app.handed_over, memory_order_relaxed);
+}
+
 /* Grants what is free; then what is not is looked for elsewhere. The pool that asks with `m` is
  * answered, others are told. */
 static void match(struct worker *w, struct coordinator *c, struct message *m)
 {
     struct claim *best;
 
-    while (c->current < (uint64_t)c->max + c->reserve && c->max > 0 &&
+    while (may_grant(c) && c->current < (uint64_t)c->max + c->reserve &&
            (best = coordinator_best_demand(c)) != NULL)
         hand_out(c, best);
     for (size_t i = 0; i < c->claim_count; i++) {
@@ -190,7 +197,7 @@ static void on_leave(struct worker *w, struct coordinator *c, struct message *m)
 static void want_now(struct worker *w, struct coordinator *c, struct claim *claim, uint64_t spare,
                      struct message *m)
 {
-    if (c->current + MAX(spare, 1ull) > c->max)
+    if (!may_grant(c) || c->current + MAX(spare, 1ull) > c->max)
         return;
     claim->held++;
     c->current++;
@@ -327,7 +334,7 @@ void coordinator_check(const struct coordinator *c)
     }
     INVARIANT(held == c->current);
     /* Nobody wants what is free. */
-    INVARIANT(wanted == 0 || c->max == 0 || c->current >= (uint64_t)c->max + c->reserve);
+    INVARIANT(wanted == 0 || !may_grant(c) || c->current >= (uint64_t)c->max + c->reserve);
 }
 
 /* --- for people --- */

@@ -257,6 +257,7 @@ static void hand_over_service(struct upgrade *u)
 
     atomic_store(&child_pid, 0);
     atomic_store(&taken_over, true);
+    atomic_store(&app.handed_over, true);
     close_listeners();
     upgrade_phase("draining");
     if (notify_main_pid(u->child.pid, &why) != 0)
