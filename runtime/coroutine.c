@@ -70,6 +70,7 @@ void coroutine_run(struct worker *w, void (*run)(struct coroutine *, void *), vo
 void coroutine_resume(struct worker *w, struct coroutine *co)
 {
     INVARIANT(w->coroutine == NULL && co->worker == w);
+    INVARIANT(!co->done);
     w->coroutine = co;
     strand_swap(&w->strand, &co->strand, false);
     w->coroutine = NULL;

@@ -214,7 +214,8 @@ int64_t wait_suspend(struct worker *w, uint64_t deadline_us)
     struct wait_timer timeout = {.timer.fire = wait_timed_out,
                                  .wait = {w->coroutine, w->coroutine->wait}};
 
-    if (deadline_us != 0)
+    /* It may have ended before it began to wait: then nothing else may end it. */
+    if (deadline_us != 0 && w->coroutine->wait != 0)
         timer_arm(&w->timers, &timeout.timer, deadline_us);
     int64_t result = coroutine_suspend(w);
     timer_disarm(&w->timers, &timeout.timer);

@@ -152,6 +152,26 @@ TEST(a_deadline_that_passes_before_the_resumption_is_too_late_too)
     EQ(worker.stacks.in_use, 0);
 }
 
+static void wait_that_is_over(struct coroutine *co, void *argument)
+{
+    struct wait wait = wait_begin(&worker);
+
+    (void)co;
+    (void)argument;
+    wait_end(&worker, wait, 7);
+    EQ(wait_suspend(&worker, 1000), 7);
+}
+
+TEST(a_wait_that_ended_before_it_was_waited_for_has_no_deadline)
+{
+    worker_prepare();
+    coroutine_run(&worker, wait_that_is_over, NULL);
+    timer_run(&worker.timers, &worker, 2000);
+    resume_all();
+    EQ(worker.timers.count, 0);
+    EQ(worker.stacks.in_use, 0);
+}
+
 enum { MANY = 1000 };
 static struct wait many[MANY];
 
