@@ -49,13 +49,13 @@ static void check_limits(const struct pg_conn *c)
     /* A pool that was removed ends with its clients, when another may be there already. */
     unsigned pools = 1 + account_of(c->user)->removed;
 
-    /* What a process had that has just died, servers may not have noticed. */
-    pools += processes_upgrades() > 0;
+    /* What was in use at an upgrade is counted anew when it comes back; and what a process had that
+     * has just died, servers may not have noticed. */
+    pools += processes_upgrades() > 0 ? processes_upgrades() + 1 : 0;
 
     if (held > pools * plan.pool_size_most + (plan.replaces ? REPLACEMENTS_MAX : 0))
         sim_fail("%u connections for %s@%s, of %u", held, c->user, c->database,
                  plan.pool_size_most);
-    /* Two processes count each for itself: docs/upgrade.md. */
     if (plan.cap_most > 0 && all > plan.cap_most + plan.reserve)
         sim_fail("%u connections for %s, of %u and %u", all, c->database, plan.cap_most,
                  plan.reserve);
