@@ -100,7 +100,8 @@ struct pool_shared {
     /* Of the transactions in the window, as of the last roll: for decisions on the way. */
     _Atomic uint64_t transaction_p95_us;
     _Atomic uint64_t transaction_p99_us;
-    struct pool_counters handed_over; /* what a successor was told of them (upgrade only) */
+    struct pool_counters handed_over;         /* what a successor was told of them (upgrade only) */
+    struct histogram_view *times_handed_over; /* the same of each of `times`; NULL: nothing yet */
 };
 
 struct app {

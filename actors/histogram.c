@@ -123,6 +123,25 @@ static void remember(struct histogram_window *win, const struct histogram_view *
     win->rolled_count = total->count;
 }
 
+void histogram_adopt(struct histogram *h, unsigned shard, const struct histogram_view *total,
+                     const struct histogram_view *recent)
+{
+    struct histogram_window *win = h->window;
+    struct histogram_view none = {.count = 0};
+
+    if (total->count == 0)
+        return;
+    pthread_mutex_lock(&win->lock);
+    if (win->rolled == NULL)
+        remember(win, &none);
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        h->shards[shard].counts[i] += total->counts[i];
+        win->rolled[i] += total->counts[i] - recent->counts[i];
+    }
+    win->rolled_count += total->count - recent->count;
+    pthread_mutex_unlock(&win->lock);
+}
+
 void histogram_roll(struct histogram *h)
 {
     struct histogram_window *win = h->window;

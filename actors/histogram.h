@@ -75,6 +75,11 @@ void histogram_recent(const struct histogram *h, struct histogram_view *out);
 /* Ends a slot of the window. Any thread; waits for other readers only. */
 void histogram_roll(struct histogram *h);
 
+/* Adds what another process recorded: `total`, and the part of it that its window holds, which goes
+ * into this window as if it had just come. Nobody else writes to the shard meanwhile. */
+void histogram_adopt(struct histogram *h, unsigned shard, const struct histogram_view *total,
+                     const struct histogram_view *recent);
+
 /* The value that a share of `per_mille` / 1000 of all does not exceed, rounded up to the end of its
  * bucket; 0 when there is none. */
 uint64_t histogram_quantile(const struct histogram_view *view, uint32_t per_mille);

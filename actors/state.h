@@ -74,7 +74,8 @@ enum state_section {
     X(66, U, schema_epoch)     \
     X(67, U, staying)          \
     X(68, B, secret)           \
-    X(69, B, overlay)
+    X(69, B, overlay)          \
+    X(70, R, times)
 
 #define STATE_BACKEND_FIELDS(X) \
     X(1, U, id)                 \

@@ -48,6 +48,42 @@ static void build_counters(struct worker *w, struct pool_shared *shared, struct 
     }
 }
 
+/* False: not ours to understand, or nonsense. */
+static bool read_times(struct unpacker *u, uint32_t count, struct histogram_view *total,
+                       struct histogram_view *recent)
+{
+    *total = *recent = (struct histogram_view){.count = 0};
+    if (count % 3 != 1 || unpack_uint(u) != HISTOGRAM_BUCKETS)
+        return false;
+    for (uint32_t i = 1; i < count && !u->bad; i += 3) {
+        uint64_t bucket = unpack_uint(u);
+        uint64_t all = unpack_uint(u);
+        uint64_t late = unpack_uint(u);
+
+        if (bucket >= HISTOGRAM_BUCKETS || late > all)
+            return false;
+        total->counts[bucket] += all;
+        total->count += all;
+        recent->counts[bucket] += late;
+        recent->count += late;
+    }
+    return !u->bad;
+}
+
+static void build_times(struct worker *w, struct pool_shared *shared, struct bytes packed)
+{
+    struct unpacker u;
+    uint32_t kinds = list_of(&u, packed);
+    struct histogram_view total;
+    struct histogram_view recent;
+
+    for (uint32_t kind = 0; kind < MIN(kinds, (uint32_t)TIME_KINDS); kind++) {
+        if (!read_times(&u, unpack_array(&u), &total, &recent))
+            return;
+        histogram_adopt(&shared->times[kind], w->index, &total, &recent);
+    }
+}
+
 /* A user that was found is so once more, as long as this configuration would look it up. */
 static void build_user(struct worker *w, const char *database, const char *user,
                        const struct state_pool *record)
@@ -88,6 +124,7 @@ void build_pool(struct building *b, size_t i)
     if (shared == NULL)
         return;
     build_counters(b->w, shared, record->counters);
+    build_times(b->w, shared, record->times);
     if (atomic_load(&shared->ddl_epoch) < record->schema_epoch)
         atomic_store(&shared->ddl_epoch, (uint32_t)record->schema_epoch);
     struct actor *a = actor_find(atomic_load(&shared->pool));

@@ -2,6 +2,8 @@
  * not see; nothing is sent, nothing is shut down. */
 #include "actors/upgrade_load.h"
 
+#include <stdlib.h>
+
 static void leave_session(struct worker *w, struct session *s)
 {
     conn_abandon(w, &s->conn);
@@ -31,6 +33,15 @@ static void leave_waiters(struct upgrade_load *load, struct pool *p)
     }
 }
 
+static void tell_times(struct pool_shared *shared)
+{
+    if (shared->times_handed_over == NULL)
+        shared->times_handed_over = calloc(TIME_KINDS, sizeof *shared->times_handed_over);
+    INVARIANT(shared->times_handed_over != NULL);
+    for (int kind = 0; kind < TIME_KINDS; kind++)
+        histogram_total(&shared->times[kind], &shared->times_handed_over[kind]);
+}
+
 static void leave_backend(struct worker *w, struct pool *p, struct backend *b)
 {
     conn_abandon(w, &b->conn);
@@ -44,6 +55,7 @@ void upgrade_load_leave(struct worker *w, struct upgrade_load *load)
 
         leave_waiters(load, load->pools[i]);
         shared->handed_over = pool_counters_sum(shared);
+        tell_times(shared);
     }
     for (size_t i = 0; i < load->session_count; i++)
         leave_session(w, load->sessions[i]);

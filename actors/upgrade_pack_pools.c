@@ -139,6 +139,44 @@ static struct bytes counters_list(struct packing *p, struct pool_shared *shared)
     return numbers_list(p, numbers, COUNT_OF(numbers));
 }
 
+/* The layout of the buckets, then of each that something fell into: which one, how often, and how
+ * often within the window. */
+static uint32_t put_times(struct packer *list, const struct pool_shared *shared, int kind)
+{
+    const struct histogram_view *told = shared->times_handed_over;
+    struct histogram_view total;
+    struct histogram_view recent;
+    uint32_t count = 1;
+
+    histogram_total(&shared->times[kind], &total);
+    histogram_recent(&shared->times[kind], &recent);
+    pack_uint(list, HISTOGRAM_BUCKETS);
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        uint64_t news = total.counts[i] - (told == NULL ? 0 : told[kind].counts[i]);
+
+        if (news == 0)
+            continue;
+        pack_uint(list, i);
+        pack_uint(list, news);
+        pack_uint(list, MIN(news, recent.counts[i]));
+        count += 3;
+    }
+    return count;
+}
+
+static struct bytes times_of(struct packing *p, const struct pool_shared *shared)
+{
+    struct packer *list = scratch_list(&p->scratch);
+
+    pack_array(list, TIME_KINDS);
+    for (int kind = 0; kind < TIME_KINDS; kind++) {
+        size_t mark = pack_array_open(list);
+
+        pack_array_close(list, mark, put_times(list, shared, kind));
+    }
+    return packed(list);
+}
+
 /* Those that are closing are nobody's any more. */
 static uint64_t staying_of(const struct packing *p, const struct pool *pool)
 {
@@ -179,8 +217,10 @@ void put_pools(struct packing *p)
             .staying = staying_of(p, pool),
             .schema_epoch = atomic_load(&pool->shared->ddl_epoch),
         };
-        if (atomic_load(&pool->shared->pool) == actor_id_of(&pool->actor))
+        if (atomic_load(&pool->shared->pool) == actor_id_of(&pool->actor)) {
             record.counters = counters_list(p, pool->shared);
+            record.times = times_of(p, pool->shared);
+        }
         describe_user(p, pool, &record);
         state_put_pool(p->out, &record);
         scratch_clear(&p->scratch);

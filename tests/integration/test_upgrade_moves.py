@@ -296,6 +296,29 @@ def test_counters_do_not_fall(upgrading):
     client.terminate()
 
 
+def test_percentiles_move_with_what_they_are_made_of(upgrading):
+    """As if nothing had been: neither an empty window, nor all of the past in it, nor twice."""
+    pooler = upgrading()
+    client = pooler.doorman.client()
+    for _ in range(9):
+        client.query("SELECT pg_sleep(0.2)")
+
+    def times():
+        rows = {row["what"]: row for row in pooler.doorman.admin("SHOW LATENCY")}
+        return rows["query"]
+    before = times()
+    assert int(before["count"]) == 9 and float(before["0.5"]) >= 200000
+    for _ in range(2):
+        pooler.upgrade()
+        after = times()
+        assert int(after["count"]) == 9
+        assert [after[name] for name in ("0.5", "0.99", "max")] == \
+            [before[name] for name in ("0.5", "0.99", "max")]
+    client.query("SELECT 1")
+    assert int(times()["count"]) == 10
+    client.terminate()
+
+
 def test_limits_on_silence_hold_after_the_move(upgrading):
     pooler = upgrading(general={"client_idle_timeout": "3s"})
     with pooler.doorman.client(TimeZone="Asia/Tokyo") as client:

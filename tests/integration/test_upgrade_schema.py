@@ -87,7 +87,7 @@ class Watched:
 # What differs between two generations that do nothing in between, and must: who writes, when, which
 # numbers come next, and counters, of which each document has only what came since the one before.
 # When a request was read is put off by as long as nobody could be served.
-OF_THE_WRITER = {HEADER: (4, 5, 6, 65, 66, 68, 67), POOLS: (17,), STATEMENTS: (), BACKENDS: (),
+OF_THE_WRITER = {HEADER: (4, 5, 6, 65, 66, 68, 67), POOLS: (17, 70), STATEMENTS: (), BACKENDS: (),
                  SESSIONS: (29,)}
 
 
@@ -266,7 +266,7 @@ def test_b07_what_a_later_version_adds_is_skipped(successor, document):
     refused(played, write_document(sections, (handoff.MAJOR + 1, 0)), fds)
     # What it can do without.
     optional = {BACKENDS: (28, 29, 66, 74, 78, 79, 80, 81, 82), SESSIONS: (38, 64, 65, 68, 70, 71),
-                POOLS: (9, 15, 17, 64, 66, 67), STATEMENTS: (9, 68, 69, 70)}
+                POOLS: (9, 15, 17, 64, 66, 67, 70), STATEMENTS: (9, 68, 69, 70)}
     less = [[kind, flags, [{key: value for key, value in record.items()
                             if key not in optional.get(kind, ())} for record in group]]
             for kind, flags, group in sections]

@@ -66,6 +66,36 @@ TEST(the_window_forgets_what_the_total_keeps)
     histogram_free(&h);
 }
 
+TEST(what_another_recorded_ages_from_now_on)
+{
+    struct histogram from;
+    struct histogram to;
+    struct histogram_view total;
+
+    histogram_init(&from, 2);
+    histogram_record(&from, 0, 50);
+    for (int i = 0; i <= HISTOGRAM_SLOTS; i++)
+        histogram_roll(&from);
+    histogram_record(&from, 1, 70);
+    histogram_total(&from, &total);
+    histogram_recent(&from, &view);
+    histogram_free(&from);
+    EQ(total.count, 2);
+    EQ(view.count, 1);
+    histogram_init(&to, 3);
+    histogram_record(&to, 0, 90);
+    histogram_adopt(&to, 2, &total, &view);
+    histogram_total(&to, &total);
+    EQ(total.count, 3);
+    EQ(recent(&to, 500), 70);
+    EQ(view.count, 2);
+    for (int i = 0; i <= HISTOGRAM_SLOTS; i++)
+        histogram_roll(&to);
+    EQ(recent(&to, 500), 0);
+    EQ(view.count, 0);
+    histogram_free(&to);
+}
+
 enum { WRITERS = 3, SAMPLES = 300000 };
 struct writer_of {
     struct histogram *h;
