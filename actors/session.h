@@ -313,7 +313,7 @@ void session_copy_failed(struct worker *w, struct session *s);
 void session_copy_passed(struct worker *w, struct session *s);
 /* The error of what the pooler asked, as it would be of the client's message; `len` bytes. */
 void session_copy_translate(const struct session *s, uint8_t *error, uint32_t len);
-/* A ReadyForQuery, or the EmptyQueryResponse, to what was asked. False: it is the client's. */
+/* A ReadyForQuery, or the CloseComplete, to what was asked. False: it is the client's. */
 bool session_copy_ready(struct worker *w, struct session *s);
 bool session_copy_known(struct session *s);
 /* session_heal.c */

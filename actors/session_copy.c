@@ -6,9 +6,10 @@
  * is known to be one, or not (ENTRY_COPIES), but for the Sync of its batch.
  *
  * How much of what is sent during the copy the server had read when it failed, it does not tell. If
- * it matters, the pooler asks with a Sync and an empty Query of its own: of what is ready before
- * the EmptyQueryResponse, the last is the pooler's and all else the client's. If a request comes
- * that is not for a copy, the same is asked in its place. Nothing is sent behind the question. */
+ * it matters, the pooler asks with a Sync of its own, Close of a portal that nobody has and another
+ * Sync: of what is ready before the CloseComplete, the last is the pooler's and all else the
+ * client's. If a request comes that is not for a copy, the same is asked in its place. Nothing is
+ * sent behind the question. */
 #include "actors/session.h"
 
 void session_copy_expected(struct ledger *l)
@@ -68,10 +69,12 @@ void session_copy_done(struct session *s)
 
 static void send_question(struct worker *w, struct session *s)
 {
-    static const uint8_t question[] = {'S', 0, 0, 0, 4, 'Q', 0, 0, 0, 6, ';', 0};
+    static const uint8_t question[] = "S\0\0\0\4"
+                                      "C\0\0\0\25PDOORMAN_missing\0"
+                                      "S\0\0\0\4";
 
     s->copy_due = false;
-    conn_put_copy(w, &s->backend->conn, question, sizeof question);
+    conn_put_copy(w, &s->backend->conn, question, sizeof question - 1);
 }
 
 /* Behind the COPY there is nothing in the ledger but, perhaps, a Sync that the server answers for
@@ -87,7 +90,8 @@ static void ask(struct worker *w, struct session *s)
     s->copy_held = false;
     if (!synced)
         ledger_push(l, ASK_SYNC, FOR_CLIENT);
-    ledger_push(l, ASK_QUERY, FOR_POOLER);
+    ledger_push(l, ASK_CLOSE, FOR_POOLER);
+    ledger_push(l, ASK_SYNC, FOR_POOLER);
     ledger_doubt(l, true);
     b->needs_sync = true;
     s->copy_due = s->body_left > 0 && (s->flags & SESSION_DISCARD) == 0;
@@ -118,14 +122,14 @@ void session_copy_passed(struct worker *w, struct session *s)
         send_question(w, s);
 }
 
-/* "unexpected message type 0x51 during COPY from stdin", in whatever language. */
+/* "unexpected message type 0x43 during COPY from stdin", in whatever language. */
 void session_copy_translate(const struct session *s, uint8_t *error, uint32_t len)
 {
     static const char digits[] = "0123456789ABCDEF";
-    uint8_t type = s->in == NULL ? 'Q' : session_input(s)[0];
+    uint8_t type = s->in == NULL ? 'C' : session_input(s)[0];
 
     for (uint32_t i = 0; i + 4 <= len; i++) {
-        if (memcmp(error + i, "0x51", 4) != 0)
+        if (memcmp(error + i, "0x43", 4) != 0)
             continue;
         error[i + 2] = (uint8_t)digits[type >> 4];
         error[i + 3] = (uint8_t)digits[type & 15];
@@ -152,7 +156,7 @@ bool session_copy_ready(struct worker *w, struct session *s)
 
     if (head == NULL || (head->kind == ASK_QUERY && head->whose == FOR_CLIENT))
         return false;
-    if (head->kind == ASK_QUERY) {
+    if (head->kind == ASK_SYNC && head->whose == FOR_POOLER) {
         ledger_pop(&b->ledger);
         over(s);
         return true;
@@ -174,6 +178,8 @@ bool session_copy_known(struct session *s)
 
     if (head == NULL || head->kind != ASK_SYNC)
         return false;
+    ledger_pop(l);
+    INVARIANT(ledger_head(l)->kind == ASK_CLOSE);
     ledger_pop(l);
     return true;
 }

@@ -348,9 +348,14 @@ static enum verdict on_parameters(struct pass *p)
 
 static enum verdict on_empty(struct pass *p)
 {
+    return head_is(p->b, ASK_EXECUTE) ? answered(p->b, ASK_EXECUTE) : FORWARD;
+}
+
+static enum verdict on_closed(struct pass *p)
+{
     if (UNLIKELY(p->s->copy_asked) && session_copy_known(p->s))
         return SWALLOW;
-    return head_is(p->b, ASK_EXECUTE) ? answered(p->b, ASK_EXECUTE) : FORWARD;
+    return answered(p->b, ASK_CLOSE);
 }
 
 /* NoData or RowDescription ends a Describe; within a Query it belongs to the rows. */
@@ -372,7 +377,7 @@ enum verdict session_on_reply(struct pass *p, uint8_t type, const uint8_t *body,
     case 'S': return on_parameter(p, body, len);
     case '1': return on_parsed(p);
     case '2': return answered(p->b, ASK_BIND);
-    case '3': return answered(p->b, ASK_CLOSE);
+    case '3': return on_closed(p);
     case 't': return on_parameters(p);
     case 'T':
     case 'n': return on_description(p);
