@@ -1,7 +1,7 @@
 """What a generated script must not do, because its reply differs on purpose.
 
 These are entries of docs/differences.md: duplicate-statement, unnamed-statement, skipped-parse,
-unchecked-parse, discard-statements, session-state and session-end. Few of them hold in session mode
+unchecked-parse, deallocate-unknown, discard-statements, session-state and session-end. Few of them hold in session mode
 or within a transaction. The rules follow a script while it is played directly: what exists on
 PostgreSQL's side is known from the replies.
 """
@@ -12,6 +12,7 @@ UNSURE = object()  # a statement that one side may have and the other not
 PREPARES = re.compile(r"^PREPARE (q_\w+)[^;]*$")
 EXECUTES = re.compile(r"^EXECUTE (q_(\w)_\w+)")
 FORGETS = re.compile(r"(?i)^(discard all|deallocate all)")
+ISOLATES = re.compile(r"(?i)isolation level")
 
 
 def must_wait(messages):
@@ -131,6 +132,8 @@ class Rules:
             touched.update(self.tracker.statements)
         if PREPARES.match(sql):
             return self.in_transaction
+        if ISOLATES.search(sql) and self.tracker.status == "T":
+            return False  # deallocate-unknown: the first of the transaction on one side only
         return not self.executes_own(sql) or EXECUTES.match(sql).group(1) in self.prepared
 
     def executes_own(self, sql):
