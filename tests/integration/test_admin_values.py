@@ -85,7 +85,8 @@ def test_pools_extended(known):
         "sv_active": "2", "sv_idle": "0", "sv_used": "0", "sv_login": "0",
         "pool_size": str(SIZE), "pool_mode": "transaction"}
     assert moving["bytes_recieved"] > moving["bytes_sent"] > 0, "replies are longer than requests"
-    assert moving["query_0.99"] >= moving["query_0.95"] >= moving["query_0.5"] > 0
+    # Of the last 15 seconds, in which nothing may have been asked: test_pool_times.py has values.
+    assert moving["query_0.99"] >= moving["query_0.95"] >= moving["query_0.5"] >= 0
 
 
 def test_stats(known):
