@@ -12,6 +12,7 @@ import pytest
 
 from pooler import BINARY, Doorman, configuration, pool, trust_user
 from postgres import Postgres, free_port
+from upgrading import generations_of
 from waiting import wait_until
 
 
@@ -83,6 +84,12 @@ def doorman(postgres, tmp_path):
         postgres.terminate()
         wait_until(lambda: not postgres.backends(), 10, "PostgreSQL to be without clients")
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def upgrading(doorman):
+    """Factory of poolers that will be upgraded."""
+    yield from generations_of(doorman)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import wire
 from pooler import TRUST, configuration, pool
 from postgres import PASSWORDS
-from upgrading import Upgrading
+from upgrading import generations_of
 from waiting import stays, wait_until
 
 MD5_HBA = "host all all 127.0.0.1/32 md5\nlocal all all md5\n"
@@ -645,15 +645,7 @@ def test_startup_parameters_that_change_replace_the_connections(postgres, lookin
 @pytest.fixture
 def upgrading(looking_up):
     """Factory of poolers that look users up and will be upgraded."""
-    made = []
-
-    def start(**settings):
-        made.append(Upgrading(looking_up(**settings)))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.finish()
+    yield from generations_of(looking_up)
 
 
 def backend_of(client):

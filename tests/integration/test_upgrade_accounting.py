@@ -1,26 +1,10 @@
 """What counts against pool_size and max_db_connections when an upgrade brings connections along."""
 
-import pytest
-
 import wire
-from upgrading import Upgrading
 from waiting import stays, wait_until
 from wire import query
 
 STRICT = {"upgrade_inherited_accounting": "strict"}
-
-
-@pytest.fixture
-def upgrading(doorman):
-    made = []
-
-    def start(**settings):
-        made.append(Upgrading(doorman(**settings)))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.finish()
 
 
 def in_transaction(pooler):

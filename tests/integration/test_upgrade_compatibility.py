@@ -7,26 +7,11 @@ import signal
 import socket
 import stat
 
-import pytest
-
 import wire
 from pooler import BINARY, pool, trust_user
-from upgrading import Upgrading, alive
+from upgrading import alive
 from waiting import PATIENCE, wait_until
 from wire import query
-
-
-@pytest.fixture
-def upgrading(doorman):
-    made = []
-
-    def start(**settings):
-        made.append(Upgrading(doorman(**settings)))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.finish()
 
 
 def works(pooler):

@@ -8,21 +8,7 @@ import pytest
 import wire
 from pooler import TRUST, pool, trust_user
 from postgres import free_port
-from upgrading import Upgrading
 from waiting import wait_until
-
-
-@pytest.fixture
-def upgrading(doorman):
-    made = []
-
-    def start(**settings):
-        made.append(Upgrading(doorman(**settings)))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.finish()
 
 
 def upgrade_with(pooler, change):

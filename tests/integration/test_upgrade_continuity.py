@@ -15,7 +15,6 @@ import continuity
 import wire
 from continuity import Continuity
 from pooler import BINARY
-from upgrading import Upgrading
 from waiting import wait_until
 from wire import query
 
@@ -25,19 +24,6 @@ GENERAL = {"query_wait_timeout": "60s", "tcp_user_timeout": 0,
            "upgrade_inherited_accounting": "strict"}
 OTHER = os.path.abspath(os.environ.get("DOORMAN_OTHER_BIN", BINARY))
 UPGRADES = int(os.environ.get("DOORMAN_TEST_UPGRADES", "12"))
-
-
-@pytest.fixture
-def upgrading(doorman):
-    made = []
-
-    def start(**settings):
-        made.append(Upgrading(doorman(**settings)))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.finish()
 
 
 def server_pids(postgres):

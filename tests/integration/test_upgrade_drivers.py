@@ -14,22 +14,9 @@ import pytest
 
 import wire
 from postgres import binary
-from upgrading import Upgrading, alive
+from upgrading import alive
 from waiting import wait_until
 from wire import query
-
-
-@pytest.fixture
-def upgrading(doorman):
-    made = []
-
-    def start(**settings):
-        made.append(Upgrading(doorman(**settings)))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.finish()
 
 
 def run_asyncpg(pooler, work):

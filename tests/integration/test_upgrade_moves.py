@@ -4,26 +4,11 @@ import os
 import threading
 
 import psycopg2
-import pytest
 
 import wire
-from upgrading import Upgrading, alive
+from upgrading import alive
 from waiting import wait_until
 from wire import query
-
-
-@pytest.fixture
-def upgrading(doorman):
-    """Factory of poolers that will be upgraded."""
-    made = []
-
-    def start(**settings):
-        made.append(Upgrading(doorman(**settings)))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.finish()
 
 
 def server_pids(postgres):

@@ -12,25 +12,11 @@ import handoff
 import wire
 from handoff import (BACKENDS, CRITICAL, ERROR, HEADER, IS_PREPARED, OPEN, POOLS, PREPARED, SESSIONS,
                      STATEMENTS, Predecessor, document_of, read_document, records, write_document)
-from upgrading import Upgrading
 from waiting import wait_until
 from wire import query
 
 HALVES = query("SELECT 'half'")
 CASES = int(os.environ.get("DOORMAN_TEST_DOCUMENTS", "300"))
-
-
-@pytest.fixture
-def upgrading(doorman):
-    made = []
-
-    def start(**settings):
-        made.append(Upgrading(doorman(**settings)))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.finish()
 
 
 class Watched:
@@ -58,19 +44,27 @@ class Watched:
         wait_until(lambda: doorman.pool_row()["cl_waiting"] == 1, 10, "the client to wait")
 
     def upgrade(self):
-        """One, whose document is returned."""
+        """One, whose document is returned. On a busy machine the old process may stand for too long
+        and give up; then it is tried again."""
+        for _ in range(5):
+            document = self.try_upgrade()
+            if document is not None:
+                self.pooler.follow()
+                return document
+        raise AssertionError("no upgrade waited for its document to be read:\n"
+                             + self.pooler.doorman.log()[-3000:])
+
+    def try_upgrade(self):
         first = self.pooler.pid
+        failed = self.pooler.doorman.log().count("nothing has changed")
         self.pooler.request()
         wait_until(lambda: self.pooler.standing() == first, 20, "the old process to stand still")
         document = document_of(first)
         os.kill(first, signal.SIGCONT)
-        # On a slow machine it may have stood for too long.
-        wait_until(lambda: self.pooler.gone(first) or "nothing has changed" in
-                   self.pooler.doorman.log(), 30, "the upgrade to end")
-        if not self.pooler.gone(first):
-            pytest.skip("this machine is too busy to look into a freeze")
-        self.pooler.follow()
-        return document
+        wait_until(lambda: self.pooler.gone(first) or
+                   self.pooler.doorman.log().count("nothing has changed") > failed, 30,
+                   "the upgrade to end")
+        return document if self.pooler.gone(first) else None
 
     def check(self):
         self.busy.send(HALVES[9:])

@@ -111,3 +111,16 @@ class Upgrading:
                 os.kill(pid, signal.SIGCONT)
                 os.kill(pid, signal.SIGTERM)
                 wait_until(lambda pid=pid: collect(pid), 15 * PATIENCE, "a successor to end")
+
+
+def generations_of(start_pooler):
+    """What a fixture yields: a factory of poolers that are upgraded, and ended at the end."""
+    made = []
+
+    def start(**settings):
+        made.append(Upgrading(start_pooler(**settings)))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.finish()
