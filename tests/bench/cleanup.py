@@ -32,22 +32,6 @@ class Cleaning(targets.Doorman):
             "    pool_mode:", f"    {self.line}\n    pool_mode:")
 
 
-def run_rounds(kinds, protocol, options):
-    """Lists of tps and of CPU microseconds per transaction, by kind."""
-    tps = {name: [] for name in kinds}
-    cpu = {name: [] for name in kinds}
-    for number in range(options.rounds):
-        order = list(kinds) if number % 2 == 0 else list(reversed(list(kinds)))
-        for name in order:
-            figures = measure.Pgbench(kinds[name], protocol, options.clients,
-                                      options.seconds).wait()
-            if figures["errors"]:
-                sys.exit(f"{name}: {figures['errors']}")
-            tps[name].append(figures["tps"])
-            cpu[name].append(figures["cpu_us"])
-    return tps, cpu
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -76,7 +60,9 @@ def main():
               f"{options.seconds} s, {os.cpu_count()} processors; medians")
         print(f"{'protocol':<10} {'clean-up':<8} {'tps':>9} {'ratio':>6} {'CPU µs':>7} {'ratio':>6}")
         for protocol in options.protocols.split(","):
-            tps, cpu = run_rounds(kinds, protocol, options)
+            figures = measure.rounds_of(kinds, protocol, options)
+            tps, cpu = ({name: [run[what] for run in runs] for name, runs in figures.items()}
+                        for what in ("tps", "cpu_us"))
             base = statistics.median(tps["off"]), statistics.median(cpu["off"])
             for name in kinds:
                 mine = statistics.median(tps[name]), statistics.median(cpu[name])

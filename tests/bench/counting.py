@@ -39,20 +39,6 @@ class Counting(targets.Doorman):
                 "--collect-atstart=yes"] + argv
 
 
-def run_rounds(kinds, protocol, options):
-    """CPU microseconds per transaction by kind, in order of the rounds."""
-    cpu = {name: [] for name in kinds}
-    for number in range(options.rounds):
-        order = list(kinds) if number % 2 == 0 else list(reversed(list(kinds)))
-        for name in order:
-            figures = measure.Pgbench(kinds[name], protocol, options.clients,
-                                      options.seconds).wait()
-            if figures["errors"]:
-                sys.exit(f"{name}: {figures['errors']}")
-            cpu[name].append(figures["cpu_us"])
-    return cpu
-
-
 def compare(setup, postgres, binaries, options):
     kinds = {name: Counting(name, setup, postgres, binary, options.engine, 1)
              for name, binary in binaries.items()}
@@ -63,7 +49,8 @@ def compare(setup, postgres, binaries, options):
               f"{options.seconds} s, {os.cpu_count()} processors; medians")
         print(f"{'protocol':<10} {'without':>8} {'with':>8} {'ratio':>7} {'least':>7} {'most':>7}")
         for protocol in options.protocols.split(","):
-            cpu = run_rounds(kinds, protocol, options)
+            cpu = {name: [run["cpu_us"] for run in runs] for name, runs in
+                   measure.rounds_of(kinds, protocol, options).items()}
             ratios = sorted(a / b for a, b in zip(cpu["with"], cpu["without"]))
             print(f"{protocol:<10} {statistics.median(cpu['without']):>8.2f} "
                   f"{statistics.median(cpu['with']):>8.2f} {statistics.median(ratios):>7.3f} "

@@ -9,6 +9,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import time
 
 from targets import DATABASE, HERE, PASSWORD, USER, Failure, run
@@ -370,3 +371,15 @@ def profile(target, protocol, clients, seconds, session=False):
                   "--percent-limit", "0.4", "--sort", "dso,symbol"])
     lines = [x.rstrip(" -") for x in report.splitlines() if x.strip() and x[0] != "#"]
     return figures, lines
+
+
+def rounds_of(kinds, protocol, options):
+    """Figures of each kind, by name: options.rounds runs, whose order turns from round to round."""
+    figures = {name: [] for name in kinds}
+    for number in range(options.rounds):
+        for name in list(kinds) if number % 2 == 0 else reversed(list(kinds)):
+            found = Pgbench(kinds[name], protocol, options.clients, options.seconds).wait()
+            if found["errors"]:
+                sys.exit(f"{name}: {found['errors']}")
+            figures[name].append(found)
+    return figures

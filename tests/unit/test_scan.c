@@ -367,10 +367,11 @@ TEST(scan_takes_no_more_than_its_length_asks_for)
         CHECK(seconds < 5, "%s: %.1f s", texts[i][0], seconds);
     }
     /* What is well-formed is believed, however much of it there is. */
-    char *many = calloc(1000, 64);
-    strcpy(many, "SELECT 1");
-    for (int i = 0; i < 1000; i++)
-        strcat(many, ", set_config('a', 'b', true)");
+    static const char first[] = "SELECT 1", again[] = ", set_config('a', 'b', true)";
+    char *many = calloc(1, sizeof first + 1000 * sizeof again);
+    memcpy(many, first, sizeof first - 1);
+    for (size_t i = 0; i < 1000; i++)
+        memcpy(many + sizeof first - 1 + i * (sizeof again - 1), again, sizeof again - 1);
     EQ(scan(many).leaves, 0);
     free(many);
 }
