@@ -45,6 +45,7 @@ static void tell_times(struct pool_shared *shared)
 static void leave_backend(struct worker *w, struct pool *p, struct backend *b)
 {
     conn_abandon(w, &b->conn);
+    session_replay_done(w, b);
     pool_forget_backend(w, p, b);
 }
 
