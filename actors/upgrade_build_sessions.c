@@ -2,6 +2,7 @@
 #include "actors/upgrade_building.h"
 
 #include "actors/console.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 

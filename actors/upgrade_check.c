@@ -2,6 +2,7 @@
 #include "actors/upgrade_building.h"
 
 #include "actors/console.h"
+
 static int check_numbers(struct bytes list, size_t count, struct failure *why)
 {
     struct unpacker u;
@@ -159,6 +160,15 @@ static int check_console(struct bytes list, struct failure *why)
     return u.bad ? fail(why, "commands of the console do not parse") : 0;
 }
 
+/* They share one piece of memory, in which 16 bits say where each begins. */
+static bool names_fit(const struct state_session *s)
+{
+    size_t most = UINT16_MAX / 4;
+
+    return s->user.len < most && s->database.len < most && s->application_name.len < most &&
+           s->address.len < most;
+}
+
 static int check_session(const struct state_document *d, const struct state_session *s,
                          struct failure *why)
 {
@@ -168,7 +178,7 @@ static int check_session(const struct state_document *d, const struct state_sess
 
     if (!known || s->secret.len < sizeof((struct session *)0)->secret ||
         s->secret.len > SESSION_KEY || (pooled && s->pool == 0) || s->scanned > s->input.len ||
-        s->peer.len > sizeof(struct sockaddr_storage))
+        s->peer.len > sizeof(struct sockaddr_storage) || !names_fit(s))
         return fail(why, "a session of the state does not fit in");
     if (check_console(s->console, why) != 0 || check_parameters(s->wanted, why) != 0 ||
         check_set(d, s->anonymous, why) != 0)
