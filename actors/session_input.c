@@ -463,61 +463,83 @@ static void end_at(struct worker *w, struct session *s, enum scan found, uint8_t
         session_out_of_memory(w, s);
 }
 
-void session_on_client_input(struct worker *w, struct session *s)
+/* Is there a batch to deal with? If not, what there is has been seen to. */
+static bool batch_is_there(struct worker *w, struct session *s)
 {
     uint8_t type = 0;
+    enum scan found = scan_batch(s, &type);
 
+    switch (found) {
+    case SCAN_READY: return true;
+    case SCAN_MORE:
+        /* No more of it is read before some of that is answered which was sent already. */
+        if (s->phase == SESSION_BOUND && session_input_len(s) >= BATCH_HIGH &&
+            session_must_pause(s))
+            session_ask_for_replies(w, s->backend);
+        return false;
+    case SCAN_TERMINATE:
+        s->terminated = true;
+        session_close(w, s, NULL);
+        return false;
+    case SCAN_BROKEN:
+    case SCAN_UNKNOWN:
+    case SCAN_TOO_LARGE: end_at(w, s, found, type); return false;
+    }
+    return false;
+}
+
+/* These four: false if there is nothing more to be done for now. */
+static bool go_on_amid(struct worker *w, struct session *s)
+{
+    if (!pass_rest(w, s))
+        return false;
+    if (UNLIKELY(s->copy_due))
+        session_copy_passed(w, s);
+    return true;
+}
+
+static bool begin_idle(struct worker *w, struct session *s)
+{
+    if (s->flags & SESSION_DRAIN) {
+        session_fatal(w, s, "58006", "pooler is shut down now", false);
+        return false;
+    }
+    if (!answer_idle(w, s))
+        session_checkout(w, s);
+    return true;
+}
+
+static bool go_on_bound(struct worker *w, struct session *s)
+{
+    if (session_must_pause(s)) {
+        if (!ledger_ends_ready(&s->backend->ledger))
+            session_ask_for_replies(w, s->backend);
+        return false;
+    }
+    if (answer_bound(w, s))
+        return ledger_empty(&s->backend->ledger);
+    forward_batch(w, s);
+    return true;
+}
+
+static bool go_on(struct worker *w, struct session *s)
+{
+    if (session_answers_wait(s))
+        return false;
+    if (s->body_left > 0)
+        return go_on_amid(w, s);
+    if (s->skip_to_sync)
+        return session_skip(w, s);
+    if (!batch_is_there(w, s))
+        return false;
+    return s->phase == SESSION_IDLE ? begin_idle(w, s) : go_on_bound(w, s);
+}
+
+void session_on_client_input(struct worker *w, struct session *s)
+{
     while (s->in != NULL && (s->phase == SESSION_IDLE || s->phase == SESSION_BOUND) &&
            s->client == CLIENT_OPEN && (s->flags & SESSION_CLIENT_PAUSED) == 0) {
-        if (session_answers_wait(s))
-            return;
-        if (s->body_left > 0) {
-            if (!pass_rest(w, s))
-                return;
-            if (UNLIKELY(s->copy_due))
-                session_copy_passed(w, s);
-            continue;
-        }
-        if (s->skip_to_sync) {
-            if (!session_skip(w, s))
-                return;
-            continue;
-        }
-        enum scan found = scan_batch(s, &type);
-        switch (found) {
-        case SCAN_MORE:
-            /* No more of it is read before some of that is answered which was sent already. */
-            if (s->phase == SESSION_BOUND && session_input_len(s) >= BATCH_HIGH &&
-                session_must_pause(s))
-                session_ask_for_replies(w, s->backend);
-            return;
-        case SCAN_TERMINATE:
-            s->terminated = true;
-            session_close(w, s, NULL);
-            return;
-        case SCAN_BROKEN:
-        case SCAN_UNKNOWN:
-        case SCAN_TOO_LARGE: end_at(w, s, found, type); return;
-        case SCAN_READY: break;
-        }
-        if (s->phase == SESSION_IDLE) {
-            if (s->flags & SESSION_DRAIN) {
-                session_fatal(w, s, "58006", "pooler is shut down now", false);
-                return;
-            }
-            if (answer_idle(w, s))
-                continue;
-            session_checkout(w, s);
-            continue;
-        }
-        if (session_must_pause(s)) {
-            if (!ledger_ends_ready(&s->backend->ledger))
-                session_ask_for_replies(w, s->backend);
-            return;
-        }
-        if (!answer_bound(w, s))
-            forward_batch(w, s);
-        else if (!ledger_empty(&s->backend->ledger))
+        if (!go_on(w, s))
             return;
     }
     /* Nothing came of it that the server answers. */
