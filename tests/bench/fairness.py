@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does everybody wait about as long? Latencies of pgbench clients that share few backends.
 
-    tests/bench/fairness.py [--seconds N] [--engine io_uring|epoll] [--case WORDS]
+    tests/bench/fairness.py [--rounds N] [--seconds N] [--engine io_uring|epoll] [--case WORDS]
 
 Cases: 200 clients on 4 backends, with transactions of one statement and of four; three users with
 60 clients each under one cap; a connection per transaction. The server holds each backend for a
@@ -10,12 +10,16 @@ p50, p99 and maximum, and their ratios; fair is p99/p50 <= 1.05 and max/p50 <= 1
 users, p50 of the slowest / p50 of the quickest <= 1.1. The second pair of ratios compares each
 transaction with the median of those that ended within the same tenth of a second: on a machine
 that is busy with other things the first pair tells how its speed changes, the second how fair the
-pooler is. The first seconds, in which pools grow and clients log in, are left out.
+pooler is. The first seconds, in which pools grow and clients log in, are left out. With several
+rounds a line with the medians of their ratios follows. Where connections come and go, each client
+of pgbench has a thread of its own: PQconnectdb() blocks, and clients that share a thread would wait
+for each other's logins.
 """
 
 import argparse
 import glob
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,7 +39,7 @@ CASES = (
     ("the same, four statements", 1, 200, 4, 0, FOUR, False),
     ("three users, cap of 6", 3, 60, 6, 6, ONE, False),
     ("three users, cap of 6, four statements", 3, 60, 6, 6, FOUR, False),
-    ("pgbench -C, 40 clients on 4 backends", 1, 40, 4, 0, ONE, True),
+    ("200 clients on 4 backends, pgbench -C", 1, 200, 4, 0, ONE, True),
 )
 
 
@@ -47,7 +51,7 @@ class Load:
         path = os.path.join(directory, "script-" + user)
         with open(path, "w", encoding="ascii") as f:
             f.write(script)
-        argv = [binary("pgbench"), "-n", "-f", path, "-c", str(clients), "-j", "1",
+        argv = [binary("pgbench"), "-n", "-f", path, "-c", str(clients), "-j", str(clients if reconnect else 1),
                 "-T", str(seconds + SETTLE_SECONDS), "-h", "127.0.0.1", "-p", str(port),
                 "-U", user, "--log", "--log-prefix=" + self.prefix]
         if reconnect:
@@ -92,7 +96,7 @@ def run_case(postgres, engine, case, seconds):
         try:
             loads = [Load(directory, port, user["username"], clients, script, reconnect, seconds)
                      for user in users]
-            report(name, [load.latencies() for load in loads])
+            return report(name, [load.latencies() for load in loads])
         finally:
             pooler.finish()
 
@@ -110,20 +114,27 @@ def beside_neighbours(done):
 
 
 def report(name, each):
+    """Prints a round; returns its ratios."""
     together = sorted(ms for done in each for _, ms in done)
-    ratios = sorted(ratio for done in each for ratio in beside_neighbours(done))
+    beside = sorted(ratio for done in each for ratio in beside_neighbours(done))
     p50, p99, most = at(together, 0.5), at(together, 0.99), together[-1]
-    print("%-40s %7d %8.1f %8.1f %8.1f   %5.2f %5.2f   %5.2f %5.2f"
-          % (name, len(together), p50, p99, most, p99 / p50, most / p50, at(ratios, 0.99),
-             ratios[-1]), end="")
+    ratios = [p99 / p50, most / p50, at(beside, 0.99), beside[-1]]
     if len(each) > 1:
         medians = sorted(at(sorted(ms for _, ms in done), 0.5) for done in each)
-        print("   users %.2f" % (medians[-1] / medians[0]), end="")
-    print(flush=True)
+        ratios.append(medians[-1] / medians[0])
+    print("%-40s %7d %8.1f %8.1f %8.1f   %s"
+          % (name, len(together), p50, p99, most, in_columns(ratios)), flush=True)
+    return ratios
+
+
+def in_columns(ratios):
+    text = "%5.2f %5.2f   %5.2f %5.2f" % tuple(ratios[:4])
+    return text + "".join("   users %.2f" % ratio for ratio in ratios[4:])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--engine", choices=["io_uring", "epoll"])
     parser.add_argument("--case", default="", help="only those whose name contains this")
@@ -134,8 +145,13 @@ def main():
         print("%-40s %7s %8s %8s %8s   %5s %5s   %5s %5s"
               % ("", "done", "p50 ms", "p99 ms", "max ms", "p99", "max", "p99", "max"))
         for case in CASES:
-            if options.case in case[0]:
-                run_case(postgres, options.engine, case, int(options.seconds))
+            if options.case not in case[0]:
+                continue
+            rounds = [run_case(postgres, options.engine, case, int(options.seconds))
+                      for _ in range(options.rounds)]
+            if options.rounds > 1:
+                print("%-75s   %s" % ("  median of %d rounds" % options.rounds, in_columns(
+                    [statistics.median(column) for column in zip(*rounds)])))
     finally:
         postgres.remove()
 
