@@ -110,21 +110,27 @@ static bool poll_ready(struct sim_end *e)
     return sim_ops(e)->poll != NULL && (sim_ops(e)->poll_cancelled || poll_events(e) != 0);
 }
 
+/* Receives into a buffer of its own; there is none if nothing came. */
+static ssize_t receive(struct worker *w, const struct conn *c, struct sim_end *e,
+                       struct rbuf **into)
+{
+    struct rbuf *buf = rbuf_take(w, c->flags & CONN_BULK ? RBUF_LARGE : RBUF_SMALL);
+    ssize_t result = sim_receive(e, buf->data, buf->size);
+
+    if (result > 0)
+        *into = buf;
+    else
+        rbuf_unref(w, buf);
+    return result;
+}
+
 static void end_receive(struct worker *w, struct sim_end *e)
 {
     struct conn *c = sim_ops(e)->receiver;
     bool stopped = sim_ops(e)->receiver_stop && (!sim_readable(e) || sim_chance(700));
     struct rbuf *buf = NULL;
-    ssize_t result = -ECANCELED;
+    ssize_t result = stopped ? -ECANCELED : receive(w, c, e, &buf);
 
-    if (!stopped) {
-        buf = rbuf_take(w, c->flags & CONN_BULK ? RBUF_LARGE : RBUF_SMALL);
-        result = sim_receive(e, buf->data, buf->size);
-    }
-    if (result <= 0 && buf != NULL) {
-        rbuf_unref(w, buf);
-        buf = NULL;
-    }
     sim_ops(e)->receiver = NULL;
     sim_note("link %u: receive ends with %zd", e->number, result);
     conn_received(w, c, buf, (int32_t)result, e->in.visible > 0);
@@ -162,14 +168,8 @@ static void hold_receive(struct worker *w, struct conn *c)
 
     if (sim_ops(e)->receiver != c || sim_ops(e)->receiver_worker != w->index)
         return;
-    if (sim_readable(e) && sim_chance(500)) {
-        buf = rbuf_take(w, c->flags & CONN_BULK ? RBUF_LARGE : RBUF_SMALL);
-        result = sim_receive(e, buf->data, buf->size);
-    }
-    if (result <= 0 && buf != NULL) {
-        rbuf_unref(w, buf);
-        buf = NULL;
-    }
+    if (sim_readable(e) && sim_chance(500))
+        result = receive(w, c, e, &buf);
     sim_ops(e)->receiver = NULL;
     sim_note("link %u: receive is held with %zd", e->number, result);
     conn_held_recv(w, c, buf, (int32_t)result, e->in.visible > 0);
