@@ -136,6 +136,9 @@ void pool_adopt_backend(struct worker *w, struct pool *p, struct backend *b, boo
  * POOL_ALONE that it has ended. */
 void pool_adopt_end(struct worker *w, struct pool *p, uint32_t staying);
 void pool_append_waiter(struct pool *p, struct waiter waiter);
+/* A pool that this configuration does not have, for server connections from another process that
+ * are in use: it serves nobody else, and ends with the last of them. POOL_CONFIGURE must follow. */
+struct pool *pool_adopt_gone(struct worker *w, struct pool_shared *shared);
 
 /* Makes or finds the pools of a configuration, in place: connections that may be kept are kept.
  * From the daemon. */

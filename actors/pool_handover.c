@@ -1,6 +1,30 @@
 /* Server connections and waiters that go from one process to another. */
 #include "actors/pool_internal.h"
 
+/* What is asked of settings while a transaction comes to its end: nothing is opened or kept. */
+static const struct effective of_gone = {
+    .mode = POOL_MODE_TRANSACTION,
+    .connect_timeout_ms = 3000,
+    .server_host = "(pool removed)",
+    .server_database = "",
+    .server_user = "",
+    .application_name = "",
+    .prepared_cache_size = 1,
+    .server_prepared_cache_size = 100,
+};
+
+struct pool *pool_adopt_gone(struct worker *w, struct pool_shared *shared)
+{
+    struct pool *p = pool_of(actor_new(&pool_type, w->index));
+
+    p->shared = shared;
+    p->config = app_config();
+    p->effective = &of_gone;
+    p->removed = true;
+    actor_release(w, &p->actor);
+    return p;
+}
+
 void pool_forget_backend(struct worker *w, struct pool *p, struct backend *b)
 {
     if (b->state == BACKEND_IDLE)

@@ -203,8 +203,14 @@ static bool section_changed(const struct pool *p, const struct config *config)
 
 static void no_longer_wanted(struct worker *w, struct pool *p)
 {
-    if (p->removed) /* once told, it ends: a reload that brings the name back makes a new one */
+    if (p->removed) {
+        /* It came so from another process: till it ends, its connections count. A reload that
+         * brings the name back makes a new pool. */
+        statement_cache_clear(&p->shared->statements);
+        if (config_pool(p->config, p->shared->database) != NULL)
+            pool_permits_configure(w, p);
         return;
+    }
     if (p->dynamic) {
         log_info("RELOAD: removed 1 dynamic pool(s): %s@%s", p->shared->user, p->shared->database);
         pool_dynamic_end(p, true);

@@ -363,6 +363,9 @@ static void session_resume(struct worker *w, struct session *s)
         session_watch_limits(w, s);
         session_trim_statements(w, s);
     }
+    if (UNLIKELY(s->flags & SESSION_DRAIN) && s->phase == SESSION_BOUND && session_rests(s) &&
+        session_drained(w, s))
+        return;
     if (s->in != NULL)
         run_input(w, s);
 }

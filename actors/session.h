@@ -383,7 +383,9 @@ void session_on_withdrawn(struct worker *w, struct session *s);
 void session_on_refused(struct worker *w, struct session *s, struct message *m);
 /* The backend owes nothing and may go back: gives it back, or waits until its socket is quiet. */
 void session_release(struct worker *w, struct session *s);
-/* Is the backend synced, so that a transaction-mode session lets go of it? */
+/* Is the backend synced, and between two transactions? */
+bool session_rests(const struct session *s);
+/* The same in transaction mode, where the session then lets go of it. */
 bool session_may_release(const struct session *s);
 /* Without a Sync the server may keep its replies to itself. */
 void session_ask_for_replies(struct worker *w, struct backend *b);
@@ -438,6 +440,10 @@ static inline bool session_answers_wait(const struct session *s)
 }
 /* The process drains: at a message boundary the client is told and let go. */
 void session_drain(struct worker *w, struct session *s);
+/* With SESSION_DRAIN, at such a boundary: true when it was told why it ends. */
+bool session_drained(struct worker *w, struct session *s);
+/* Tells it that the configuration has no pool for it, and ends it. */
+void session_pool_gone(struct worker *w, struct session *s, bool with_ready);
 /* One side takes nothing, as the flags tell: unless that changes in time, the session ends. */
 void session_watch_progress(struct worker *w, struct session *s);
 void session_on_cancel(struct worker *w, struct session *s, struct message *m);

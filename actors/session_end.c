@@ -169,6 +169,30 @@ void session_drain(struct worker *w, struct session *s)
         session_fatal(w, s, "58006", "pooler is shut down now", false);
 }
 
+void session_pool_gone(struct worker *w, struct session *s, bool with_ready)
+{
+    char text[256];
+
+    snprintf(text, sizeof text, "No pool configured for database: %s, user: %s",
+             session_database(s), session_user(s));
+    session_fatal(w, s, "3D000", text, with_ready);
+}
+
+bool session_drained(struct worker *w, struct session *s)
+{
+    if (atomic_load(&app.draining)) {
+        session_fatal(w, s, "58006", "pooler is shut down now", false);
+        return true;
+    }
+    /* It came from another process whose configuration had a pool for it. */
+    if (atomic_load(&s->shared->pool) == 0) {
+        session_pool_gone(w, s, false);
+        return true;
+    }
+    s->flags &= (uint16_t)~SESSION_DRAIN; /* there is one again */
+    return false;
+}
+
 /* --- cancel --- */
 
 struct cancel {

@@ -500,10 +500,8 @@ static bool go_on_amid(struct worker *w, struct session *s)
 
 static bool begin_idle(struct worker *w, struct session *s)
 {
-    if (s->flags & SESSION_DRAIN) {
-        session_fatal(w, s, "58006", "pooler is shut down now", false);
+    if (UNLIKELY(s->flags & SESSION_DRAIN) && session_drained(w, s))
         return false;
-    }
     if (!answer_idle(w, s))
         session_checkout(w, s);
     return true;

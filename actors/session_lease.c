@@ -65,15 +65,6 @@ static void bind_backend(struct worker *w, struct session *s, struct backend *b,
                  waited_us / 1000, b->pid);
 }
 
-static void pool_gone(struct worker *w, struct session *s)
-{
-    char text[256];
-
-    snprintf(text, sizeof text, "No pool configured for database: %s, user: %s",
-             session_database(s), session_user(s));
-    session_fatal(w, s, "3D000", text, true);
-}
-
 void session_checkout(struct worker *w, struct session *s)
 {
     struct message request = {0};
@@ -89,7 +80,7 @@ void session_checkout(struct worker *w, struct session *s)
         bind_backend(w, s, backend_find(message_get_POOL_LEASE(&reply).backend), 0);
         return;
     case ASK_QUEUED: s->flags |= SESSION_ASKED; return;
-    case ASK_DEAD: pool_gone(w, s); return;
+    case ASK_DEAD: session_pool_gone(w, s, true); return;
     }
 }
 
@@ -153,13 +144,17 @@ void session_on_refused(struct worker *w, struct session *s, struct message *m)
 
 /* --- giving back --- */
 
-bool session_may_release(const struct session *s)
+bool session_rests(const struct session *s)
 {
     const struct backend *b = s->backend;
 
-    return s->mode == POOL_MODE_TRANSACTION && b->status == 'I' && ledger_empty(&b->ledger) &&
-           !b->needs_sync && !b->replaying && !b->copy_in && b->stash == NULL &&
-           b->body_left == 0 && s->body_left == 0;
+    return b->status == 'I' && ledger_empty(&b->ledger) && !b->needs_sync && !b->replaying &&
+           !b->copy_in && b->stash == NULL && b->body_left == 0 && s->body_left == 0;
+}
+
+bool session_may_release(const struct session *s)
+{
+    return s->mode == POOL_MODE_TRANSACTION && session_rests(s);
 }
 
 void session_give_back(struct worker *w, struct session *s, enum lease_end how)
@@ -234,9 +229,9 @@ static void released(struct worker *w, struct session *s)
         return;
     }
     session_go(s, SESSION_IDLE);
-    if (s->flags & SESSION_DRAIN)
-        session_fatal(w, s, "58006", "pooler is shut down now", false);
-    else if (s->in != NULL)
+    if (UNLIKELY(s->flags & SESSION_DRAIN) && session_drained(w, s))
+        return;
+    if (s->in != NULL)
         session_on_client_input(w, s);
 }
 

@@ -243,6 +243,8 @@ static void after_bytes(struct worker *w, struct session *s)
         session_release(w, s);
         return;
     }
+    if (UNLIKELY(s->flags & SESSION_DRAIN) && session_rests(s) && session_drained(w, s))
+        return; /* in session mode there is no release at which to go */
     if (UNLIKELY(b->all_reset))
         session_parameters_restored(w, s);
     if (s->in != NULL)

@@ -105,19 +105,13 @@ static void build_identity(struct backend *to, const struct state_backend *recor
              (int)record->application_name.len, (const char *)record->application_name.at);
 }
 
-/* Without a pool there is nothing to do with it but to let go of it. */
-static void drop_backend(const struct building *b, const struct state_backend *record)
-{
-    close(b->fds[record->fd - 1]);
-}
-
 void build_backend(struct building *b, size_t i)
 {
     const struct state_backend *record = &b->d->backends[i];
     struct pool *p = b->pools[record->pool - 1];
 
-    if (p == NULL) {
-        drop_backend(b, record);
+    if (p->removed && record->session == 0) {
+        close(b->fds[record->fd - 1]);
         return;
     }
     struct backend *to = backend_new(b->w, p->shared, actor_id_of(&p->actor), p->config,

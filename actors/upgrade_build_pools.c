@@ -108,34 +108,16 @@ static void build_user(struct worker *w, const char *database, const char *user,
     free(secret);
 }
 
-void build_pool(struct building *b, size_t i)
+static void build_known(struct building *b, size_t i, struct pool *p)
 {
     const struct state_pool *record = &b->d->pools[i];
-    char *database = text_of(record->database);
-    char *user = text_of(record->user);
     uint8_t fingerprint[POOL_FINGERPRINT];
 
-    if (record->dynamic != 0)
-        build_user(b->w, database, user, record);
-    struct pool_shared *shared = directory_find(database, user);
-    free(database);
-    free(user);
-    b->shareds[i] = shared;
-    if (shared == NULL)
-        return;
-    build_counters(b->w, shared, record->counters);
-    build_times(b->w, shared, record->times);
-    if (atomic_load(&shared->ddl_epoch) < record->schema_epoch)
-        atomic_store(&shared->ddl_epoch, (uint32_t)record->schema_epoch);
-    struct actor *a = actor_find(atomic_load(&shared->pool));
-    if (a == NULL)
-        return;
-    struct pool *p = b->pools[i] = pool_of(a);
     INVARIANT(p->effective != NULL); /* its first message has configured it */
     pool_fingerprint(p->effective, fingerprint);
     b->opens_the_same[i] = bytes_equal(record->fingerprint,
                                        (struct bytes){fingerprint, sizeof fingerprint});
-    build_material(shared, record->material);
+    build_material(p->shared, record->material);
     if (p->epoch < record->epoch)
         p->epoch = (uint32_t)record->epoch;
     p->paused |= record->paused != 0;
@@ -146,6 +128,28 @@ void build_pool(struct building *b, size_t i)
         pack_raw(&p->parameters, record->parameters.at, record->parameters.len);
         p->parameters_known = true;
     }
+}
+
+void build_pool(struct building *b, size_t i)
+{
+    const struct state_pool *record = &b->d->pools[i];
+    char *database = text_of(record->database);
+    char *user = text_of(record->user);
+
+    if (record->dynamic != 0)
+        build_user(b->w, database, user, record);
+    struct pool_shared *shared = directory_add(database, user);
+    free(database);
+    free(user);
+    b->shareds[i] = shared;
+    build_counters(b->w, shared, record->counters);
+    build_times(b->w, shared, record->times);
+    if (atomic_load(&shared->ddl_epoch) < record->schema_epoch)
+        atomic_store(&shared->ddl_epoch, (uint32_t)record->schema_epoch);
+    struct actor *a = actor_find(atomic_load(&shared->pool));
+    b->pools[i] = a == NULL ? pool_adopt_gone(b->w, shared) : pool_of(a);
+    if (a != NULL)
+        build_known(b, i, b->pools[i]);
 }
 
 static void place_one(struct building *b, uint64_t number)
@@ -175,7 +179,7 @@ void place_waiters(struct building *b)
     for (size_t i = 0; i < b->d->pool_count; i++) {
         struct pool *p = b->pools[i];
         struct unpacker u;
-        uint32_t count = p == NULL ? 0 : list_of(&u, b->d->pools[i].waiters);
+        uint32_t count = p->removed ? 0 : list_of(&u, b->d->pools[i].waiters);
 
         for (uint32_t at = 0; at < count; at++) {
             uint32_t fields = unpack_array(&u);

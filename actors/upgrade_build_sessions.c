@@ -77,8 +77,7 @@ static void attach_backend(struct building *b, struct session *s,
     b->built->in_transaction++;
 }
 
-/* Its name is gone from the configuration: it is told so at its next word. One that holds a server
- * connection has lost it. */
+/* Its name is gone from the configuration. */
 static void without_pool(struct building *b, struct session *s)
 {
     static const char words[] = "No pool configured for database: %s, user: %s";
@@ -166,20 +165,32 @@ static void post_start(struct session *s)
     INVARIANT(mailbox_push(&s->actor.box, begin) == PUSHED);
 }
 
-/* To its pool and server connection, if they are still there. */
+/* Its old process may have had a pool for it no more: this one may have it again. */
+static struct pool *pool_of_session(struct building *b, const struct session *s,
+                                    const struct state_session *record)
+{
+    if (record->pool != 0)
+        return b->pools[record->pool - 1];
+    struct pool_shared *shared = directory_find(session_database(s), session_user(s));
+    struct actor *a = shared == NULL ? NULL : actor_find(atomic_load(&shared->pool));
+    return a == NULL ? NULL : pool_of(a);
+}
+
+/* Without one it comes to the end of its transaction, if it is in one. */
 static void join_pool(struct building *b, struct session *s, const struct state_session *record)
 {
-    struct pool *p = record->pool == 0 ? NULL : b->pools[record->pool - 1];
-    bool lost = record->backend != 0 && b->backends[record->backend - 1] == NULL;
+    struct pool *p = pool_of_session(b, s, record);
 
     if (p != NULL) {
         s->shared = p->shared;
         s->admitted = pools_stay(p);
     }
-    if ((record->pool != 0 && p == NULL) || lost)
-        without_pool(b, s);
-    else if (record->backend != 0)
+    if (record->backend != 0) {
         attach_backend(b, s, record);
+        s->flags |= p->removed ? SESSION_DRAIN : 0;
+    } else if (p == NULL || p->removed) {
+        without_pool(b, s);
+    }
 }
 
 void build_session(struct building *b, size_t i)
@@ -201,6 +212,7 @@ void build_session(struct building *b, size_t i)
         build_start(b, to, record);
     else
         cancel_register((uint32_t)to->number, b->sessions[i]);
-    join_pool(b, to, record);
+    if (to->phase != SESSION_START && to->phase != SESSION_ADMIN)
+        join_pool(b, to, record);
     b->built->sessions++;
 }

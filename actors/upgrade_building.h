@@ -15,8 +15,8 @@ struct building {
     struct upgrade_built *built;
     struct statement **statements;
     struct pool_shared **shareds; /* by pool */
-    struct pool **pools;
-    bool *opens_the_same; /* by pool: its connections are what would be opened now */
+    struct pool **pools;          /* those that are not configured here are `removed` */
+    bool *opens_the_same;         /* by pool: its connections are what would be opened now */
     struct backend **backends;
     actor_id *sessions;
     uint64_t late_us; /* since the other process stopped */

@@ -176,8 +176,11 @@ static int check_session(const struct state_document *d, const struct state_sess
                   s->phase == STATE_PHASE_ACTIVE;
     bool known = pooled || s->phase == STATE_PHASE_START || s->phase == STATE_PHASE_ADMIN;
 
+    bool lost = s->phase == STATE_PHASE_IDLE; /* a reload may have taken its pool away */
+
     if (!known || s->secret.len < sizeof((struct session *)0)->secret ||
-        s->secret.len > SESSION_KEY || (pooled && s->pool == 0) || s->scanned > s->input.len ||
+        s->secret.len > SESSION_KEY || (pooled && s->pool == 0 && !lost) ||
+        (s->backend != 0) != (s->phase == STATE_PHASE_ACTIVE) || s->scanned > s->input.len ||
         s->peer.len > sizeof(struct sockaddr_storage) || !names_fit(s))
         return fail(why, "a session of the state does not fit in");
     if (check_console(s->console, why) != 0 || check_parameters(s->wanted, why) != 0 ||

@@ -42,10 +42,13 @@ static struct bytes input_of(struct packing *p, const struct session *s)
     return with_arrived(p, waits, &s->actor, &s->conn);
 }
 
-/* By database and user: the pool actor itself may have been replaced. */
+/* By database and user: the pool actor itself may have been replaced. 0: it was removed, and there
+ * is no server connection that it still has. */
 static uint64_t pool_record(const struct packing *p, const struct session *s)
 {
-    return s->shared == NULL ? 0 : record_of(p, atomic_load(&s->shared->pool));
+    uint64_t number = s->shared == NULL ? 0 : record_of(p, atomic_load(&s->shared->pool));
+
+    return number == 0 && s->backend != NULL ? record_of(p, s->backend->pool) : number;
 }
 
 static uint64_t session_flags(const struct session *s)

@@ -7,6 +7,8 @@ import signal
 import socket
 import stat
 
+import pytest
+
 import wire
 from pooler import BINARY, pool, trust_user
 from upgrading import alive
@@ -46,8 +48,9 @@ def test_c1_03_upgrade_without_clients(upgrading):
     works(pooler)
 
 
-def test_c1_04_shutdown_only_lets_a_transaction_end(upgrading):
-    pooler = upgrading(environment={"PG_DOORMAN_CI_SHUTDOWN_ONLY": "1"})
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_c1_04_shutdown_only_lets_a_transaction_end(upgrading, mode):
+    pooler = upgrading(environment={"PG_DOORMAN_CI_SHUTDOWN_ONLY": "1"}, pool_mode=mode)
     client = pooler.doorman.client()
     client.query("BEGIN")
     client.query("SELECT 1")

@@ -145,6 +145,143 @@ def test_b17_limits_and_workers_change(upgrading):
         client.terminate()
 
 
+def told_that_it_is_gone(client, database):
+    """Behind what it was answered before: why it ends."""
+    messages = client.wait_closed()
+    assert [(e["S"], e["C"], e["M"]) for e in wire.errors(messages)] == [
+        ("FATAL", "3D000", "No pool configured for database: %s, user: trust_user" % database)]
+    return messages
+
+
+def two_databases(upgrading, postgres, **other):
+    """PostgreSQL's database `other` by two names, of which one will be gone."""
+    pools = {name: {**pool(postgres, [trust_user(4)]), "server_database": "other"}
+             for name in ("stays", "goes")}
+    pools["goes"].update(other)
+    return upgrading(pools=pools)
+
+
+def without(name):
+    return lambda config: config["pools"].pop(name)
+
+
+def test_b17_transaction_of_a_pool_that_is_gone_comes_to_its_end(upgrading, postgres):
+    pooler = two_databases(upgrading, postgres)
+    client, running, idle, begun, stays = (
+        pooler.doorman.client(database=name) for name in ["goes"] * 4 + ["stays"])
+    idle.query("SELECT 1")
+    client.send(wire.parse("before", "SELECT $1::int + 1"), wire.sync())
+    client.until_ready()
+    client.query("BEGIN; CREATE TEMP TABLE mine AS SELECT 7 AS a")
+    pid = client.value("SELECT pg_backend_pid()")
+    running.send(wire.query("SELECT 'to its end', pg_sleep(2)"))
+    wait_until(lambda: postgres.backends("wait_event = 'PgSleep'"), 10, "it to run")
+    begun.query("BEGIN")  # of which PostgreSQL has not heard
+    upgrade_with(pooler, without("goes"))
+    told_that_it_is_gone(idle, "goes")
+    told_that_it_is_gone(begun, "goes")
+    assert wire.rows(told_that_it_is_gone(running, "goes")) == [["to its end", ""]]
+    with pytest.raises(wire.LoginFailed) as refused:
+        pooler.doorman.client(database="goes")
+    assert wire.sqlstates(refused.value.messages) == ["3D000"]
+    # It goes on as if nothing had been, through another upgrade as well.
+    for _ in range(2):
+        assert client.value("SELECT pg_backend_pid()") == pid
+        assert client.value("SELECT a FROM mine") == "7"
+        client.send(wire.bind("", "before", ["41"]), wire.execute(), wire.sync())
+        assert wire.rows(client.until_ready()) == [["42"]]
+        client.send(wire.parse("new", "SELECT 'parsed here'"), wire.bind("", "new"),
+                    wire.execute(), wire.sync())
+        assert wire.rows(client.until_ready()) == [["parsed here"]]
+        client.send(wire.close("S", "new"), wire.sync())
+        client.until_ready()
+        pooler.upgrade()
+    client.send(wire.query("COMMIT"))
+    messages = told_that_it_is_gone(client, "goes")
+    assert wire.tags(messages) == ["COMMIT"]
+    assert [m.type for m in messages][-2:] == ["Z", "E"]
+    wait_until(lambda: not postgres.backends("pid = %s" % pid), 10, "its connection to be closed")
+    assert stays.value("SELECT 1") == "1"
+    stays.terminate()
+
+
+def test_b17_session_of_a_pool_that_is_gone(upgrading, postgres):
+    """In session mode as well: at once, or when its transaction ends, however it does."""
+    pooler = two_databases(upgrading, postgres, pool_mode="session")
+    idle, client = (pooler.doorman.client(database="goes") for _ in range(2))
+    idle.query("CREATE TEMP TABLE mine AS SELECT 1 AS a")
+    client.query("BEGIN")
+    assert wire.errors(client.query("SELECT 1 / 0"))[0]["C"] == "22012"
+    upgrade_with(pooler, without("goes"))
+    told_that_it_is_gone(idle, "goes")
+    assert wire.errors(client.query("SELECT 1"))[0]["C"] == "25P02"
+    client.send(wire.query("ROLLBACK"))
+    assert wire.tags(told_that_it_is_gone(client, "goes")) == ["ROLLBACK"]
+    wait_until(lambda: not postgres.backends("datname = 'other'"), 10,
+               "their connections to be closed")
+
+
+def test_b17_statement_of_a_pool_that_is_gone_is_cancelled(upgrading, postgres):
+    pooler = two_databases(upgrading, postgres)
+    client = pooler.doorman.client(database="goes")
+    client.send(wire.query("SELECT pg_sleep(60)"))
+    wait_until(lambda: postgres.backends("wait_event = 'PgSleep'"), 10, "it to run")
+    upgrade_with(pooler, without("goes"))
+    with wire.Wire(client.address) as request:
+        request.send(wire.cancel_request(client.pid, client.key))
+        request.wait_closed()
+    messages = client.wait_closed()
+    assert [e["C"] for e in wire.errors(messages)] == ["57014", "3D000"]
+
+
+def test_b17_user_that_is_gone_holds_its_permits(upgrading, postgres):
+    """What is left of a pool counts against max_db_connections until it is closed."""
+    users = [trust_user(4), {"username": "plain_user", "password": "plain secret", "pool_size": 4,
+                             "server_username": "plain_user", "server_password": "plain secret"}]
+    pooler = upgrading(pools={"app": {**pool(postgres, users), "max_db_connections": 2}},
+                       general={"query_wait_timeout": "30s"})
+    going = pooler.doorman.client(user="plain_user", password="plain secret")
+    going.query("BEGIN")
+    going.query("SELECT 1")
+    upgrade_with(pooler, lambda config: config["pools"]["app"]["users"].pop(1))
+    first, second = pooler.doorman.client(), pooler.doorman.client()
+    first.query("BEGIN")
+    first.query("SELECT 1")
+    second.send(wire.query("SELECT 'later'"))
+    wait_until(lambda: pooler.doorman.pool_row()["cl_waiting"] == 1, 10, "the second to wait")
+    assert len(postgres.backends("datname = 'app'")) == 2
+    going.send(wire.query("COMMIT"))
+    assert [e["C"] for e in wire.errors(going.wait_closed())] == ["3D000"]
+    assert wire.rows(second.until_ready()) == [["later"]]
+    for client in (first, second):
+        client.terminate()
+
+
+def test_b17_pool_that_a_reload_took_away(upgrading, postgres):
+    """It stands in no one's way; where it is configured again, its clients are served again."""
+    pooler = two_databases(upgrading, postgres)
+    idle, busy = (pooler.doorman.client(database="goes") for _ in range(2))
+    idle.query("SELECT 1")
+    busy.query("BEGIN")
+    busy.query("SELECT 1")
+    config = pooler.doorman.config
+    gone = config["pools"].pop("goes")
+    pooler.doorman.write_config(config)
+    pooler.doorman.admin("RELOAD")
+    config["pools"]["goes"] = gone
+    pooler.doorman.write_config(config)
+    pooler.upgrade()
+    assert idle.value("SELECT 2") == busy.value("SELECT 2") == "2"
+    busy.query("COMMIT")
+    assert busy.value("SELECT 3") == "3"
+    config["pools"].pop("goes")
+    pooler.doorman.write_config(config)
+    pooler.doorman.admin("RELOAD")
+    pooler.upgrade()
+    told_that_it_is_gone(idle, "goes")
+    told_that_it_is_gone(busy, "goes")
+
+
 def test_b17_size_of_a_pool_changes(upgrading, postgres):
     """Smaller: what is idle and too much goes; what is in use is used to its end."""
     pooler = upgrading(pool_size=4)
