@@ -161,6 +161,7 @@ actor_id cancel_find(uint32_t pid)
 static pthread_mutex_t login_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct login_entry *login_first;
 static struct login_entry *login_last;
+static _Atomic uint32_t login_begun_count;
 
 void login_enter(struct login_entry *entry, actor_id session, uint64_t now_us)
 {
@@ -188,6 +189,7 @@ static void login_unlink(struct login_entry *entry)
         entry->next->previous = entry->previous;
     else
         login_last = entry->previous;
+    atomic_fetch_sub(&login_begun_count, entry->begun);
     *entry = (struct login_entry){0};
 }
 
@@ -196,6 +198,21 @@ void login_leave(struct login_entry *entry)
     pthread_mutex_lock(&login_lock);
     login_unlink(entry);
     pthread_mutex_unlock(&login_lock);
+}
+
+void login_begin(struct login_entry *entry)
+{
+    pthread_mutex_lock(&login_lock);
+    if (entry->session != 0 && !entry->begun) {
+        entry->begun = true;
+        atomic_fetch_add(&login_begun_count, 1);
+    }
+    pthread_mutex_unlock(&login_lock);
+}
+
+uint32_t logins_begun(void)
+{
+    return atomic_load(&login_begun_count);
 }
 
 size_t login_overdue(uint64_t before_us, actor_id *out, size_t max)

@@ -179,9 +179,13 @@ struct login_entry {
     struct login_entry *previous;
     actor_id session;
     uint64_t since_us;
+    bool begun;
 };
 void login_enter(struct login_entry *entry, actor_id session, uint64_t now_us);
 void login_leave(struct login_entry *entry); /* harmless when not in it */
+/* It has said who it is; how many have. */
+void login_begin(struct login_entry *entry);
+uint32_t logins_begun(void);
 /* Fills out with sessions that entered before; returns how many, at most max. */
 size_t login_overdue(uint64_t before_us, actor_id *out, size_t max);
 

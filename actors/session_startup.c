@@ -355,6 +355,7 @@ static void start_session(struct worker *w, struct session *s)
     if (database == NULL || *database == '\0')
         database = user;
     set_names(s, user, database, application == NULL ? "pg_doorman" : application);
+    login_begin(&l->entry);
     bool admin = strcmp(database, "pgdoorman") == 0 || strcmp(database, "pgbouncer") == 0;
     if (!admin && atomic_load(&app.draining)) {
         session_fatal(w, s, "58006", "is admin only mode: pooler is shut down now", false);

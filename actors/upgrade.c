@@ -6,24 +6,17 @@
 #include "runtime/log.h"
 #include "runtime/notify.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum {
-    READY_MS = 10000, /* from the start of the new process to its word that it waits */
-    FREEZE_LIMIT_US = 1000000,
+    SETTLE_LOOK_US = 2000,
     ROUND_PAUSE_MS = 10,      /* what could not move is looked at again */
     ROUND_PAUSE_MAX_MS = 250, /* that much later each time, up to this */
     BARRIER_MS = 1000,        /* for the service manager to read what it was told */
     BACKENDS_WAIT_US =
         500000, /* for server connections between two states, when all clients went */
 };
-
-static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
 
 static _Atomic bool running;
 static pthread_t thread;        /* of the last upgrade, to be joined */
@@ -36,14 +29,42 @@ struct upgrade {
     struct upgrade_child child;
     uint64_t generation; /* the successor's */
     uint64_t started_us;
-    uint64_t deadline_us; /* for what remains, once the rest has moved */
+    struct upgrade_plan plan;
+    uint64_t ready_until_us; /* for the new process to get ready */
+    uint64_t deadline_us;    /* for what remains, once the rest has moved */
+    uint64_t guard_until_us; /* the listeners are kept until then; 0: they are closed */
     uint64_t round;
 };
+
+static void make_plan(struct upgrade_plan *plan)
+{
+    struct config *config = app_config();
+    const struct general_config *g = &config->general;
+    uint64_t linger_ms = g->upgrade_linger == SETTING_UNSET ? g->shutdown_timeout
+                                                            : g->upgrade_linger;
+
+    *plan = (struct upgrade_plan){
+        .aborts = strcmp(g->upgrade_incomplete, "abort") == 0,
+        .ready_us = g->upgrade_ready_timeout * 1000,
+        .settle_us = g->upgrade_settle_timeout * 1000,
+        .freeze_us = g->upgrade_freeze_limit * 1000,
+        .guard_us = g->upgrade_guard * 1000,
+        .linger_us = linger_ms * 1000,
+    };
+    config_unref(config);
+}
 
 void upgrade_listeners(struct listener *tcp, struct listener *local)
 {
     listeners[0] = tcp;
     listeners[1] = local;
+}
+
+static int left_ms(uint64_t until_us)
+{
+    uint64_t now_us = clock_us();
+
+    return now_us >= until_us ? 0 : (int)((until_us - now_us) / 1000) + 1;
 }
 
 static void hold_listeners(bool hold)
@@ -103,19 +124,31 @@ static void take_back(struct upgrade *u, const char *result, const char *reason)
 
 /* --- beginning --- */
 
-/* Its hello, or what became of it. */
-static int await_hello(struct upgrade *u, struct failure *why)
+/* What it says next; the time until it has to be ready is one for all. */
+static int receive_early(struct upgrade *u, struct handoff_packet *packet, struct failure *why)
 {
-    struct handoff_packet packet;
+    uint64_t limit_ms = u->plan.ready_us / 1000;
+    bool seconds = limit_ms % 1000 == 0;
 
-    switch (handoff_receive(u->child.link, &packet, READY_MS, why)) {
+    switch (handoff_receive(u->child.link, packet, left_ms(u->ready_until_us), why)) {
     case HANDOFF_TIMEOUT:
-        return fail(why, "New process did not signal readiness within %ds (timeout or early exit)",
-                    READY_MS / 1000);
+        return fail(why,
+                    "New process did not signal readiness within %" PRIu64
+                    "%s (timeout or early exit)",
+                    seconds ? limit_ms / 1000 : limit_ms, seconds ? "s" : "ms");
     case HANDOFF_GONE: return fail(why, "New process exited before readiness");
     case HANDOFF_BAD: return -1;
     case HANDOFF_GOT: break;
     }
+    return 0;
+}
+
+static int await_hello(struct upgrade *u, struct failure *why)
+{
+    struct handoff_packet packet;
+
+    if (receive_early(u, &packet, why) != 0)
+        return -1;
     handoff_close_fds(&packet);
     if (packet.kind != HANDOFF_HELLO || packet.n[0] != HANDOFF_PROTOCOL)
         return fail(why, "the new process speaks another version of the handoff");
@@ -159,15 +192,8 @@ static int await_ready(struct upgrade *u, struct failure *why)
     struct handoff_packet packet;
 
     for (;;) {
-        switch (handoff_receive(u->child.link, &packet, READY_MS, why)) {
-        case HANDOFF_TIMEOUT:
-            return fail(why,
-                        "New process did not signal readiness within %ds (timeout or early exit)",
-                        READY_MS / 1000);
-        case HANDOFF_GONE: return fail(why, "New process exited before readiness");
-        case HANDOFF_BAD: return -1;
-        case HANDOFF_GOT: break;
-        }
+        if (receive_early(u, &packet, why) != 0)
+            return -1;
         handoff_close_fds(&packet);
         if (packet.kind == HANDOFF_READY)
             return 0;
@@ -195,6 +221,7 @@ static int prepare(struct upgrade *u, struct failure *why)
         return -1;
     }
     upgrade_phase("starting");
+    u->ready_until_us = clock_us() + u->plan.ready_us;
     if (upgrade_spawn(&u->child, listeners[0]->fd, why) != 0)
         return -1;
     atomic_store(&child_pid, u->child.pid);
@@ -213,15 +240,38 @@ static int prepare(struct upgrade *u, struct failure *why)
 
 /* --- moving --- */
 
-/* The first round, with which everything stands or falls. */
-static int commit(struct upgrade *u, struct failure *why)
+/* Logins that are under way can end; nobody new is let in meanwhile. */
+static void settle(uint64_t until_us)
 {
+    upgrade_phase("settling");
+    while (logins_begun() > 0 && clock_us() < until_us && !runtime_stopping())
+        handoff_pause(SETTLE_LOOK_US);
+}
+
+/* Most of what keeps a client lasts for a moment only: as long as things may settle, another try
+ * costs little. */
+static enum round_result first_round(struct upgrade *u, struct failure *why)
+{
+    uint64_t until_us = clock_us() + u->plan.settle_us;
+
+    settle(until_us);
     upgrade_phase("freezing");
-    hold_listeners(true);
     upgrade_test_point("freeze", u->child.pid);
     u->round = 1;
-    enum round_result result = upgrade_round(&u->child, u->generation, u->round, FREEZE_LIMIT_US,
-                                             why);
+    for (;;) {
+        enum round_result result = upgrade_round(&u->child, &u->plan, u->generation, u->round, why);
+
+        if (result != ROUND_INCOMPLETE || clock_us() >= until_us || runtime_stopping())
+            return result;
+        handoff_pause(SETTLE_LOOK_US);
+    }
+}
+
+/* With it everything stands or falls. */
+static int commit(struct upgrade *u, struct failure *why)
+{
+    hold_listeners(true);
+    enum round_result result = first_round(u, why);
     if (result == ROUND_MOVED)
         return 0;
     take_back(u,
@@ -250,7 +300,8 @@ static void say_moved(const struct upgrade_status *s)
              s->sessions_left, s->left_reasons[0] == '\0' ? "" : ": ", s->left_reasons);
 }
 
-static void hand_over_service(struct upgrade *u)
+/* The sessions are the successor's. What clients arrive on is, too, but is kept for a while. */
+static void hand_over_sessions(struct upgrade *u)
 {
     struct upgrade_status status;
     struct failure why;
@@ -258,13 +309,35 @@ static void hand_over_service(struct upgrade *u)
     atomic_store(&child_pid, 0);
     atomic_store(&taken_over, true);
     atomic_store(&app.handed_over, true);
-    close_listeners();
+    u->deadline_us = clock_us() + u->plan.linger_us;
+    u->guard_until_us = clock_us() + u->plan.guard_us + 1;
     upgrade_phase("draining");
     if (notify_main_pid(u->child.pid, &why) != 0)
         log_warn("sd_notify MAINPID failed: %s", why.text);
     upgrade_status_get(&status);
     say_moved(&status);
+}
+
+static void end_guard(struct upgrade *u)
+{
+    u->guard_until_us = 0;
+    close_listeners();
     log_info("Foreground binary upgrade complete, listener released");
+}
+
+/* The successor has gone. Had it just begun, and did not mean to end, this process serves again. */
+static bool serve_again(struct upgrade *u)
+{
+    struct failure why;
+
+    if (u->guard_until_us == 0 || runtime_stopping() || !upgrade_child_crashed(&u->child))
+        return false;
+    atomic_store(&taken_over, false);
+    atomic_store(&app.handed_over, false);
+    if (notify_main_pid(process_self(), &why) != 0)
+        log_warn("sd_notify MAINPID failed: %s", why.text);
+    take_back(u, "lost", "the new process has died when it had just taken over");
+    return true;
 }
 
 static uint32_t remaining(void)
@@ -292,43 +365,55 @@ static bool listen_a_while(struct upgrade *u, int timeout_ms)
     return false;
 }
 
-/* Round after round, for whoever could not move before; till nobody is left, or the time is. */
-static void move_the_rest(struct upgrade *u)
+/* Nobody is left, or the time is over. */
+static bool rest_is_over(const struct upgrade *u, uint64_t *emptied_us)
+{
+    struct upgrade_status status;
+    uint64_t now_us = clock_us();
+
+    upgrade_status_get(&status);
+    if (remaining() == 0 && *emptied_us == 0)
+        *emptied_us = now_us;
+    if (runtime_stopping())
+        return true;
+    if (u->guard_until_us != 0)
+        return false;
+    if (remaining() == 0 && (status.backends_left == 0 || now_us > *emptied_us + BACKENDS_WAIT_US))
+        return true;
+    if (now_us < u->deadline_us)
+        return false;
+    log_error("Graceful shutdown timed out. %u clients remain (%u in transactions), closing "
+              "forcibly: %s",
+              remaining(), app_leases(), status.left_reasons);
+    return true;
+}
+
+/* Round after round, for whoever could not move before. False: the successor has gone. */
+static bool move_the_rest(struct upgrade *u)
 {
     uint64_t emptied_us = 0;
     int pause_ms = ROUND_PAUSE_MS;
     struct failure why;
 
-    for (;;) {
-        struct upgrade_status status;
+    while (!rest_is_over(u, &emptied_us)) {
+        int wait_ms = pause_ms;
 
-        upgrade_status_get(&status);
-        uint64_t now_us = clock_us();
-        if (remaining() == 0 && emptied_us == 0)
-            emptied_us = now_us;
-        if (remaining() == 0 &&
-            (status.backends_left == 0 || now_us > emptied_us + BACKENDS_WAIT_US))
-            return;
-        if (runtime_stopping())
-            return;
-        if (now_us >= u->deadline_us) {
-            log_error(
-                "Graceful shutdown timed out. %u clients remain (%u in transactions), closing "
-                "forcibly: %s",
-                remaining(), app_leases(), status.left_reasons);
-            return;
-        }
-        if (!listen_a_while(u, pause_ms))
-            return;
-        enum round_result result = upgrade_round(&u->child, u->generation, ++u->round,
-                                                 FREEZE_LIMIT_US, &why);
+        if (u->guard_until_us != 0)
+            wait_ms = MIN(wait_ms, left_ms(u->guard_until_us));
+        if (!listen_a_while(u, wait_ms))
+            return false;
+        if (u->guard_until_us != 0 && clock_us() >= u->guard_until_us)
+            end_guard(u);
+        enum round_result result = upgrade_round(&u->child, &u->plan, u->generation, ++u->round,
+                                                 &why);
         if (result == ROUND_FAILED)
             log_warn("upgrade: round %" PRIu64 " failed, another follows: %s", u->round, why.text);
         if (result == ROUND_LOST || result == ROUND_RECLAIMED)
-            return;
+            return false;
         pause_ms = result == ROUND_MOVED ? ROUND_PAUSE_MS
                                          : MIN(pause_ms * 2, (int)ROUND_PAUSE_MAX_MS);
     }
+    return true;
 }
 
 static void end(struct upgrade *u)
@@ -362,6 +447,7 @@ static void *run(void *argument)
 
     (void)argument;
     upgrade_reserve_use();
+    make_plan(&u.plan);
     upgrade_status_get(&status);
     u.generation = status.generation + 1;
     char state[96];
@@ -371,16 +457,13 @@ static void *run(void *argument)
     if (prepare(&u, &why) != 0)
         take_back(&u, "aborted", why.text);
     else if (commit(&u, &why) == 0) {
-        struct config *config = app_config();
-
-        u.deadline_us = clock_us() + config->general.shutdown_timeout * 1000;
-        config_unref(config);
-        hand_over_service(&u);
+        hand_over_sessions(&u);
         upgrade_test_point("moved", u.child.pid);
-        move_the_rest(&u);
-        upgrade_test_point("bye", u.child.pid);
-        end(&u);
-        return NULL;
+        if (move_the_rest(&u) || !serve_again(&u)) {
+            upgrade_test_point("bye", u.child.pid);
+            end(&u);
+            return NULL;
+        }
     }
     atomic_store(&running, false);
     return NULL;
@@ -405,49 +488,6 @@ void upgrade_start(struct worker *w, const char *why)
         return;
     log_error("%s: the upgrade cannot be started: %s", why, strerror(error));
     atomic_store(&running, false);
-}
-
-/* Its successor, or that one's. 0: nobody. */
-static pid_t only_child(void)
-{
-    char path[64];
-    int pid = 0;
-
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return 0;
-    if (fscanf(file, "%d", &pid) != 1)
-        pid = 0;
-    fclose(file);
-    return pid;
-}
-
-int upgrade_stand_by(void)
-{
-    sigset_t set;
-    int last = 0;
-
-    sigemptyset(&set);
-    for (size_t i = 0; i < COUNT_OF(passed_on); i++)
-        sigaddset(&set, passed_on[i]);
-    sigaddset(&set, SIGCHLD);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    for (;;) {
-        int status;
-        pid_t ended;
-        int number = SIGCHLD;
-
-        while ((ended = waitpid(-1, &status, WNOHANG)) > 0)
-            last = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-        if (ended < 0 && errno == ECHILD)
-            return last;
-        if (sigwait(&set, &number) != 0 || number == SIGCHLD)
-            continue;
-        pid_t successor = only_child();
-        if (successor > 0)
-            kill(successor, number);
-    }
 }
 
 bool upgrade_finish(void)

@@ -23,8 +23,8 @@ void upgrade_reserve(void);
 /* At the end of the process, whatever its reason: a successor that has not taken over ends too.
  * True: one has, and what belongs to the service (socket file, PID file) is its. */
 bool upgrade_finish(void);
-/* The first process of a container must not end while its successor serves: it passes signals on
- * and collects what ends, until nobody is left. The status for its own end. */
+/* upgrade_stand_by.c: the first process of a container must not end while its successor serves: it
+ * passes signals on and collects what ends, until nobody is left. The status for its own end. */
 int upgrade_stand_by(void);
 
 /* --- for the daemon --- */
@@ -57,6 +57,16 @@ void upgrade_status_change(void (*change)(struct upgrade_status *status, void *c
 void upgrade_phase(const char *phase);
 void upgrade_failed(const char *result, const char *error);
 
+/* What the configuration says of upgrades, as one finds it when it begins. */
+struct upgrade_plan {
+    bool aborts;        /* upgrade_incomplete: rather than leaving clients for later */
+    uint64_t ready_us;  /* from the start of the new process to its word that it waits */
+    uint64_t settle_us; /* for logins, before the freeze */
+    uint64_t freeze_us; /* up to its word that it is prepared */
+    uint64_t guard_us;  /* for the new process to prove itself */
+    uint64_t linger_us; /* for those who could not move in the first round */
+};
+
 /* --- upgrade_spawn.c --- */
 struct upgrade_child {
     pid_t pid;
@@ -70,19 +80,23 @@ MUST_CHECK int upgrade_spawn(struct upgrade_child *child, int listener_fd, struc
 /* It ends now, and its remains are collected. */
 void upgrade_kill(struct upgrade_child *child);
 void upgrade_child_close(struct upgrade_child *child);
+/* Its link is closed. Waits a second for its end, and collects it: true if that was one by a signal
+ * or a failure. False as well if it has not ended. */
+bool upgrade_child_crashed(struct upgrade_child *child);
 
 /* --- upgrade_round.c --- */
 enum round_result {
-    ROUND_NOTHING,   /* nothing can move at this moment; nothing has changed */
-    ROUND_MOVED,     /* the successor's now */
-    ROUND_FAILED,    /* nothing has changed */
-    ROUND_RECLAIMED, /* the successor died before it touched anything; nothing has changed */
-    ROUND_LOST,      /* the successor died with it */
+    ROUND_NOTHING,    /* nothing can move at this moment; nothing has changed */
+    ROUND_MOVED,      /* the successor's now */
+    ROUND_FAILED,     /* nothing has changed */
+    ROUND_INCOMPLETE, /* the same: somebody cannot move, and the plan aborts then */
+    ROUND_RECLAIMED,  /* the successor died before it touched anything; nothing has changed */
+    ROUND_LOST,       /* the successor died with it */
 };
-/* One freeze: all that can move does, or nothing. `first`: also the listeners, and a failure is
- * the end of the upgrade. */
-enum round_result upgrade_round(const struct upgrade_child *child, uint64_t generation,
-                                uint64_t round, uint64_t limit_us, struct failure *why);
+/* One freeze: all that can move does, or nothing. A failure of the first is the end of the
+ * upgrade. */
+enum round_result upgrade_round(const struct upgrade_child *child, const struct upgrade_plan *plan,
+                                uint64_t generation, uint64_t round, struct failure *why);
 
 /* --- successor.c --- */
 /* Are we one? Reads the environment, once, before descriptors are cleaned up; then the link. */

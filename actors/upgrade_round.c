@@ -15,7 +15,6 @@ enum {
     STOP_US = 250000,
     STOP_ATTEMPTS = 8,
     ADOPT_MS = 2000,
-    GUARD_MS = 500,
     FDS_WINDOW = 2,    /* packets with descriptors that the successor has not confirmed */
     SPARE_FDS = 64,    /* of the successor's, besides what it is given */
     HOLD_ATTEMPTS = 5, /* to take a send back */
@@ -35,6 +34,7 @@ struct round {
     int page_fd;
     int document_fd;
     uint64_t deadline_us;
+    uint64_t guard_us;
     uint64_t frozen_us;
     uint64_t served_us; /* as the successor says; 0: it has not */
 };
@@ -245,7 +245,7 @@ static bool says_committed(struct round *r)
  * instead, this process still has the listeners, and they are not given up. */
 static enum round_result await_service(struct round *r, bool serves, struct failure *why)
 {
-    uint64_t until_us = clock_us() + (uint64_t)GUARD_MS * 1000;
+    uint64_t until_us = clock_us() + r->guard_us;
 
     while (!serves && clock_us() < until_us) {
         serves = says_committed(r);
@@ -366,13 +366,31 @@ static void round_free(struct round *r)
     upgrade_load_free(&r->load);
 }
 
-static enum round_result run(struct round *r, uint64_t generation, uint64_t round,
+/* Those whose client has gone need not move. */
+static bool incomplete(const struct round *r, struct failure *why)
+{
+    const struct upgrade_load *load = &r->load;
+    uint32_t count = 0;
+
+    for (unsigned reason = 1; reason < UPGRADE_LEFT_BACKEND_LOGIN; reason++) {
+        bool gone = reason == UPGRADE_LEFT_ENDING || reason == UPGRADE_LEFT_ABANDONED;
+
+        if (load->left[reason] > 0 && !gone && count++ == 0)
+            fail(why, "upgrade_incomplete: %u of the clients cannot move now: %s",
+                 load->left[reason], upgrade_reason_text((enum upgrade_reason)reason));
+    }
+    return count > 0;
+}
+
+static enum round_result run(struct round *r, bool aborts, uint64_t generation, uint64_t round,
                              struct failure *why)
 {
     /* The successor's pools are to know what is still on its way to them. */
     if (round > 1 && r->load.session_count == 0 && r->load.backend_count == 0 &&
         r->load.backends_left == backends_told)
         return ROUND_NOTHING;
+    if (round == 1 && aborts && incomplete(r, why))
+        return ROUND_INCOMPLETE;
     if (ship(r, generation, round, why) == 0) {
         enum round_result result = decide(r, why);
 
@@ -385,15 +403,15 @@ static enum round_result run(struct round *r, uint64_t generation, uint64_t roun
     return ROUND_FAILED;
 }
 
-enum round_result upgrade_round(const struct upgrade_child *child, uint64_t generation,
-                                uint64_t round, uint64_t limit_us, struct failure *why)
+enum round_result upgrade_round(const struct upgrade_child *child, const struct upgrade_plan *plan,
+                                uint64_t generation, uint64_t round, struct failure *why)
 {
-    struct round r = {.child = child, .page_fd = -1, .document_fd = -1};
+    struct round r = {.child = child, .page_fd = -1, .document_fd = -1, .guard_us = plan->guard_us};
 
     if (stop(&r, why) != 0)
         return ROUND_FAILED;
-    r.deadline_us = r.frozen_us + limit_us;
-    enum round_result result = run(&r, generation, round, why);
+    r.deadline_us = r.frozen_us + plan->freeze_us;
+    enum round_result result = run(&r, plan->aborts, generation, round, why);
     if (result == ROUND_MOVED || result == ROUND_LOST)
         freeze_on(0, leave, &r);
     if (result == ROUND_MOVED) {

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { VALIDATE_US = 10000000, SAID_MAX = 400, LOOK_MS = 50 };
+enum { VALIDATE_US = 10000000, SAID_MAX = 400, LOOK_MS = 50, LAST_MS = 1000 };
 
 extern char **environ;
 
@@ -335,6 +335,17 @@ void upgrade_kill(struct upgrade_child *child)
     }
     child->pid = -1;
     upgrade_child_close(child);
+}
+
+bool upgrade_child_crashed(struct upgrade_child *child)
+{
+    int status = 0;
+
+    if (child->pid <= 0 || !process_ended(child->watch, LAST_MS) ||
+        waitpid(child->pid, &status, WNOHANG) != child->pid)
+        return false;
+    child->pid = -1;
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
 }
 
 /* --- kept back --- */

@@ -183,8 +183,16 @@ struct general_config {
     uint64_t retain_connections_time;
     uint64_t retain_connections_max;
     uint64_t shutdown_timeout;
-    bool drain_idle_clients;            /* new */
-    char *upgrade_inherited_accounting; /* new: extra (default) or strict */
+    bool drain_idle_clients; /* new */
+    char *upgrade_mode;      /* new; these nine: transfer (default) or drain */
+    uint64_t upgrade_ready_timeout;
+    uint64_t upgrade_settle_timeout;
+    uint64_t upgrade_freeze_limit;
+    uint64_t upgrade_guard;
+    uint64_t upgrade_linger;  /* SETTING_UNSET: shutdown_timeout */
+    char *upgrade_incomplete; /* drain (default) or abort */
+    bool upgrade_legacy_tls;
+    char *upgrade_inherited_accounting; /* extra (default) or strict */
     uint64_t proxy_copy_data_timeout;
     uint64_t client_idle_timeout;      /* new; these three: 0 = none */
     uint64_t idle_transaction_timeout; /* new */

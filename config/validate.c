@@ -118,15 +118,26 @@ static int validate_socket_mode(struct validator *v)
                   reason.text);
 }
 
-static int validate_accounting(struct validator *v)
+/* A setting that is one of two words. */
+static int validate_word(struct validator *v, const char *name, const char *one, const char *other)
 {
-    const char *given = v->config->general.upgrade_inherited_accounting;
+    const char *given = *(char **)setting_at(setting_find(SECTION_GENERAL, name),
+                                             &v->config->general);
 
-    if (strcmp(given, "extra") == 0 || strcmp(given, "strict") == 0)
+    if (strcmp(given, one) == 0 || strcmp(given, other) == 0)
         return 0;
-    return refuse(
-        v, node_of(v, "general", "upgrade_inherited_accounting", NULL),
-        "general.upgrade_inherited_accounting '%.60s' is unknown; must be extra or strict", given);
+    return refuse(v, node_of(v, "general", name, NULL),
+                  "general.%s '%.60s' is unknown; must be %s or %s", name, given, one, other);
+}
+
+static int validate_upgrade(struct validator *v)
+{
+    if (validate_word(v, "upgrade_mode", "transfer", "drain") != 0 ||
+        validate_word(v, "upgrade_incomplete", "drain", "abort") != 0 ||
+        validate_word(v, "upgrade_inherited_accounting", "extra", "strict") != 0 ||
+        validate_general_bounds(v, "upgrade_ready_timeout") != 0)
+        return -1;
+    return validate_general_bounds(v, "upgrade_freeze_limit");
 }
 
 static int validate_hba(struct validator *v)
@@ -222,7 +233,7 @@ int config_validate(struct validator *v)
     if (validate_talos(v) != 0 || validate_startup_parameters(v) != 0 ||
         validate_rate_limit(v) != 0 || validate_general_bounds(v, "scaling_warm_pool_ratio") != 0 ||
         validate_general_bounds(v, "scaling_max_parallel_creates") != 0 ||
-        validate_socket_mode(v) != 0 || validate_accounting(v) != 0 || validate_hba(v) != 0 ||
+        validate_socket_mode(v) != 0 || validate_upgrade(v) != 0 || validate_hba(v) != 0 ||
         validate_statement_caches(v) != 0 || validate_client_tls(v) != 0 ||
         validate_server_tls(v) != 0 || validate_general_urls(v) != 0 ||
         validate_general_fallback(v) != 0 || validate_additions(v) != 0)

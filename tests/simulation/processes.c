@@ -404,6 +404,14 @@ void upgrade_kill(struct upgrade_child *child)
     upgrade_child_close(child);
 }
 
+bool upgrade_child_crashed(struct upgrade_child *child)
+{
+    if (child->pid <= 0 || !process_ended(child->watch, 1000))
+        return false;
+    child->pid = -1;
+    return true;
+}
+
 /* --- the run --- */
 
 static void upgrade_now(void *context)

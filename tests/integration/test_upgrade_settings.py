@@ -1,0 +1,169 @@
+"""What each setting of upgrades does."""
+
+import os
+import signal
+import time
+
+import pytest
+
+import wire
+from pooler import pool, trust_user
+from test_upgrade_failures import replace, run_from_link
+from upgrading import alive
+from waiting import stays, wait_until
+from wire import query
+
+RULES = "host all slow 127.0.0.1/32 md5\nhost all all 127.0.0.1/32 trust\n"
+SLOW = {"username": "slow", "password": "a secret", "pool_size": 2,
+        "server_username": "trust_user", "server_password": ""}
+HOUR = "1h"
+
+
+@pytest.fixture
+def with_login(upgrading, postgres):
+    """A pooler, and a client of it that has been asked for its password."""
+    made = []
+
+    def start(**general):
+        pooler = upgrading(pools={"app": pool(postgres, [trust_user(), SLOW])},
+                           general={"pg_hba": RULES, "client_login_timeout": HOUR, **general})
+        client = wire.Wire(pooler.doorman.address)
+        client.send(wire.startup("slow", "app"))
+        asked = client.receive()
+        assert asked.type == "R" and asked.body[:4] == b"\0\0\0\5"
+        client.salt = asked.body[4:8]
+        made.append(client)
+        return pooler, client
+
+    yield start
+    for client in made:
+        client.close()
+
+
+def log_in(client):
+    client.send(wire.md5_response("slow", "a secret", client.salt))
+    client.until_ready()
+    assert client.value("SELECT 1") == "1"
+
+
+def say(pooler, words, seconds=20):
+    wait_until(lambda: words in pooler.doorman.log(), seconds, words)
+
+
+def test_b02_ready_timeout(upgrading, monkeypatch, tmp_path):
+    link = run_from_link(monkeypatch, tmp_path)
+    pooler = upgrading(general={"upgrade_ready_timeout": "300ms"})
+    replace(link, "#!/bin/sh\n[ \"$1\" = -t ] && exit 0\nexec sleep 60\n")
+    pooler.request()
+    say(pooler, "did not signal readiness within 300ms")
+    with pooler.doorman.client() as client:
+        assert client.value("SELECT 1") == "1"
+    assert pooler.status()["result"] == "aborted"
+
+
+def test_b02_settle_timeout_lets_logins_end(with_login):
+    pooler, client = with_login(upgrade_settle_timeout=HOUR)
+    pooler.request()
+    say(pooler, "New process signaled readiness")
+    stays(lambda: "upgrade: moved" not in pooler.doorman.log(), 0.5, "waiting for the login")
+    log_in(client)
+    pooler.follow()
+    assert "0 clients stay for now" in pooler.doorman.log()
+    assert client.value("SELECT 1") == "1"
+
+
+def test_b02_without_settling_a_login_stays_behind(with_login):
+    pooler, client = with_login(upgrade_settle_timeout="0")
+    pooler.request()
+    say(pooler, "1 clients stay for now: 1 logging in")
+    log_in(client)
+    pooler.follow()
+    assert client.value("SELECT 1") == "1"
+
+
+def test_b02_freeze_limit(upgrading):
+    """The successor stands still when it is asked to take over."""
+    pooler = upgrading(general={"upgrade_freeze_limit": "3s"},
+                       environment={"PG_DOORMAN_UPGRADE_FAULT": "s-begin:stand"})
+    client = pooler.doorman.client()
+    pooler.request()
+    wait_until(lambda: pooler.standing(), 20, "the freeze")
+    began = time.monotonic()
+    assert client.value("SELECT 1") == "1"
+    assert 1 < time.monotonic() - began
+    say(pooler, "nothing has changed: the new process did not answer in time")
+    client.terminate()
+
+
+def successor_of(pooler):
+    say(pooler, "upgrade: moved")
+    return wait_until(pooler.successor, 10, "the successor")
+
+
+def test_b02_guard_serves_again_when_the_successor_dies(upgrading):
+    """As nothing has been closed on which clients arrive, nobody is refused."""
+    pooler = upgrading(general={"upgrade_guard": HOUR})
+    moved = pooler.doorman.client()
+    assert moved.value("SELECT 1") == "1"
+    pooler.request()
+    successor = successor_of(pooler)
+    assert moved.value("SELECT 2") == "2"
+    os.kill(successor, signal.SIGKILL)
+    assert moved.wait_closed() == []
+    with pooler.doorman.client() as client:
+        assert client.value("SELECT 3") == "3"
+    assert pooler.status()["result"] == "lost"
+    assert "the clients that had moved are lost" in pooler.doorman.log()
+    # And it can try again.
+    pooler.request()
+    wait_until(lambda: pooler.doorman.log().count("upgrade: moved") == 2, 20, "another one")
+    again = pooler.successor()
+    os.kill(pooler.pid, signal.SIGTERM)
+    pooler.follow()
+    assert pooler.pid == again
+    with pooler.doorman.client() as client:
+        assert client.value("SELECT 4") == "4"
+
+
+def test_b02_guard_is_no_guard_against_an_end_that_is_meant(upgrading):
+    pooler = upgrading(general={"upgrade_guard": HOUR})
+    pooler.request()
+    successor = successor_of(pooler)
+    os.kill(successor, signal.SIGTERM)
+    pooler.doorman.wait()
+    assert "are lost" not in pooler.doorman.log()
+    wait_until(lambda: pooler.gone(successor), 10, "the end of the successor")
+
+
+def test_b02_without_guard_the_listeners_are_let_go_at_once(with_login):
+    pooler, client = with_login(upgrade_guard="0", upgrade_linger=HOUR, upgrade_settle_timeout="0")
+    pooler.request()
+    say(pooler, "listener released")
+    successor = successor_of(pooler)
+    os.kill(successor, signal.SIGKILL)
+    pooler.doorman.wait()
+    wait_until(lambda: pooler.gone(successor), 10, "the end of the successor")
+    assert client.wait_closed() == []
+
+
+def test_b02_linger_is_for_those_who_stay(with_login):
+    pooler, client = with_login(upgrade_linger="1s", shutdown_timeout=HOUR,
+                                upgrade_settle_timeout="0")
+    pooler.upgrade()
+    assert "Graceful shutdown timed out" in pooler.doorman.log()
+    client.wait_closed()
+
+
+def test_b02_incomplete_aborts(with_login):
+    pooler, client = with_login(upgrade_incomplete="abort")
+    first = pooler.pid
+    pooler.request()
+    say(pooler, "nothing has changed: upgrade_incomplete: 1 of the clients cannot move now: "
+                "logging in")
+    assert alive(first) and pooler.status()["result"] == "aborted"
+    log_in(client)
+    client.query("BEGIN")
+    client.send(query("SELECT 1"))
+    client.until_ready()
+    pooler.upgrade()
+    assert wire.tags(client.query("COMMIT")) == ["COMMIT"]
