@@ -44,9 +44,7 @@ static uint32_t taken(const struct pool *p)
 
 /* --- is it quicker to wait? --- */
 
-/* Mean time between returns: an average that forgets within about a second, and at least as long as
- * it is since the last one. 0: none has been seen. */
-static uint64_t return_gap_us(struct worker *w, struct pool *p)
+uint64_t pool_return_gap_us(struct worker *w, struct pool *p)
 {
     struct return_rate *r = &p->returns;
     uint64_t span = elapsed_us(w, r->mark_us);
@@ -78,7 +76,7 @@ static bool below_warm_threshold(const struct pool *p)
 static bool returns_are_quicker(struct worker *w, struct pool *p)
 {
     uint64_t k = p->waiting - coming(p);
-    uint64_t gap = return_gap_us(w, p);
+    uint64_t gap = pool_return_gap_us(w, p);
 
     if (below_warm_threshold(p) || k > p->effective->scaling_fast_retries)
         return false;

@@ -29,6 +29,10 @@ void pool_want_alarm(struct worker *w, struct pool *p, uint64_t at_us);
 /* The sentence around every reason for which no backend can be had. */
 PRINTF_LIKE(3, 4) void pool_trouble(char *out, size_t size, const char *format, ...);
 
+/* --- pool_shed.c --- */
+/* Tells it no if the settings say that so many waiters are enough. Nothing was done for it yet. */
+bool pool_shed(struct worker *w, struct pool *p, const struct waiter *waiter);
+
 /* --- pool_backends.c: backends, one by one --- */
 void pool_backend_go(struct pool *p, struct backend *b, enum backend_state to);
 void pool_backend_add(struct pool *p, struct backend *b);
@@ -58,6 +62,9 @@ bool pool_is_anothers(const struct backend *b, actor_id taker);
 
 /* --- pool_growth.c: when a connection is opened --- */
 void pool_grow(struct worker *w, struct pool *p);
+/* Mean time between returns: an average that forgets within about a second, and at least as long as
+ * it is since the last one. 0: none has been seen. */
+uint64_t pool_return_gap_us(struct worker *w, struct pool *p);
 /* As many connections as may be opened at a time. */
 uint32_t pool_gate(const struct pool *p);
 void pool_on_ready(struct worker *w, struct pool *p, struct message *m);

@@ -252,6 +252,8 @@ static void spare_the_impatient(struct worker *w, struct pool *p)
 /* Queue before dialling: a backend that comes up meanwhile must find this waiter. */
 static void stand_in_line(struct worker *w, struct pool *p, struct waiter waiter)
 {
+    if (pool_shed(w, p, &waiter))
+        return;
     pool_append_waiter(p, waiter);
     if (p->mixed_deadlines)
         pool_want_alarm(w, p, waiter.deadline_us);

@@ -123,6 +123,8 @@ void session_on_refused(struct worker *w, struct session *s, struct message *m)
     snprintf(text, sizeof text, "%.*s", (int)no.text.len, (const char *)no.text.at);
     COUNT(counters_of(w, s->shared)->errors, 1);
     if (s->phase == SESSION_WAITING) {
+        /* The longest waits are those in vain: without them the percentiles would flatter. */
+        time_record(w, s->shared, TIME_WAIT, elapsed_us(w, s->asked_us));
         session_fatal(w, s, sqlstate, text, true);
         return;
     }

@@ -58,6 +58,8 @@ struct effective {
     uint32_t scaling_warm_pool_ratio;
     uint32_t scaling_fast_retries;
     uint32_t scaling_max_parallel_creates;
+    uint32_t max_waiters;        /* 0 = no limit */
+    bool shed_expected_timeouts; /* who could not be served in time is told at once */
     bool server_round_robin;
     bool sync_server_parameters;
     bool cleanup_server_connections;
@@ -138,6 +140,7 @@ struct pool_config {
     uint64_t server_prepared_statements_cache_size;
     uint64_t scaling_warm_pool_ratio;
     uint64_t scaling_fast_retries;
+    uint64_t max_waiters;        /* new */
     uint64_t max_db_connections; /* 0 or unset: no coordinator */
     uint64_t min_connection_lifetime;
     uint64_t reserve_pool_size;
@@ -205,6 +208,8 @@ struct general_config {
     uint64_t scaling_warm_pool_ratio;
     uint64_t scaling_fast_retries;
     uint64_t scaling_max_parallel_creates;
+    uint64_t max_waiters;        /* new */
+    bool shed_expected_timeouts; /* new */
     bool server_round_robin;
     bool sync_server_parameters;
     bool prepared_statements;

@@ -69,6 +69,8 @@ static void resolve_growth(struct effective *e, const struct general_config *g,
                                                      g->scaling_warm_pool_ratio);
     e->scaling_fast_retries = (uint32_t)first_set(p->scaling_fast_retries, g->scaling_fast_retries);
     e->scaling_max_parallel_creates = (uint32_t)g->scaling_max_parallel_creates;
+    e->max_waiters = (uint32_t)first_set(p->max_waiters, g->max_waiters);
+    e->shed_expected_timeouts = g->shed_expected_timeouts;
     e->server_round_robin = g->server_round_robin;
     e->sync_server_parameters = g->sync_server_parameters;
     e->cleanup_server_connections = p->cleanup_server_connections;

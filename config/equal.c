@@ -41,7 +41,9 @@ static bool limits_equal(const struct effective *a, const struct effective *b)
            a->max_concurrent_creates == b->max_concurrent_creates &&
            a->scaling_warm_pool_ratio == b->scaling_warm_pool_ratio &&
            a->scaling_fast_retries == b->scaling_fast_retries &&
-           a->scaling_max_parallel_creates == b->scaling_max_parallel_creates;
+           a->scaling_max_parallel_creates == b->scaling_max_parallel_creates &&
+           a->max_waiters == b->max_waiters &&
+           a->shed_expected_timeouts == b->shed_expected_timeouts;
 }
 
 static bool manners_equal(const struct effective *a, const struct effective *b)

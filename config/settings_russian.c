@@ -52,6 +52,8 @@ static const struct {
     {SECTION_GENERAL, "scaling_warm_pool_ratio", "Процент от pool_size, ниже которого недостающее соединение открывается, не дожидаясь возвращённого."},
     {SECTION_GENERAL, "scaling_fast_retries", "Сколько быстрых проверок, не вернулось ли соединение, до начала ожидания."},
     {SECTION_GENERAL, "scaling_max_parallel_creates", "Сколько соединений ожидающие клиенты могут открывать одновременно, на пул."},
+    {SECTION_GENERAL, "max_waiters", "Сколько клиентов пула может ждать занятого соединения; остальные сразу получают отказ. 0: сколько угодно."},
+    {SECTION_GENERAL, "shed_expected_timeouts", "Сразу отказывать клиенту, который, судя по скорости возврата соединений, ждал бы дольше query_wait_timeout."},
     {SECTION_GENERAL, "server_round_robin", "Брать простаивающие соединения по очереди, а не последнее возвращённое."},
     {SECTION_GENERAL, "sync_server_parameters", "Перед каждой транзакцией приводить параметры сеанса сервера к параметрам клиента."},
     {SECTION_GENERAL, "prepared_statements", "Подготовленные операторы работают и в режиме транзакций."},

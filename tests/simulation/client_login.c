@@ -157,6 +157,17 @@ static bool sent_away(const struct client *c, const struct error_fields *e)
            (c->account->removed > 0 && starts(e->sqlstate, "3D000"));
 }
 
+/* It came when too many were waiting already. In a login it has other words. */
+static bool shed(const struct client *c, const struct error_fields *e)
+{
+    struct bytes text = e->message;
+
+    if (c->phase == CLIENT_LOGIN)
+        return (plan.max_waiters > 0 || plan.sheds) && starts(e->sqlstate, "3D000");
+    return (plan.max_waiters > 0 && memmem(text.at, text.len, "(max_waiters)", 13) != NULL) ||
+           (plan.sheds && memmem(text.at, text.len, "(shed_expected_timeouts)", 24) != NULL);
+}
+
 /* The session is over. For what reasons may it be? */
 void client_refused(struct client *c, const struct error_fields *e)
 {
@@ -169,7 +180,7 @@ void client_refused(struct client *c, const struct error_fields *e)
     sim_note("client %u is told %.*s: %.*s", c->number, (int)e->sqlstate.len,
              (const char *)e->sqlstate.at, (int)e->message.len, (const char *)e->message.at);
     c->told = true;
-    if (not_let_in(c, e) || sent_away(c, e))
+    if (not_let_in(c, e) || sent_away(c, e) || shed(c, e))
         return;
     if (timeout && sim_now_us() + CLOCKS_DIFFER_US < asked_us + plan.wait_ms * 1000)
         sim_fail("client %u waited for %llu us only, and is told of a timeout", c->number,

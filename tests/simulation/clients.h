@@ -49,7 +49,9 @@ struct plan {
     unsigned guaranteed; /* min_guaranteed_pool_size */
     bool replaces;       /* backends grow so old that others are opened in their place */
     bool round_robin;
-    bool local; /* servers at a Unix socket */
+    bool sheds;           /* shed_expected_timeouts */
+    uint32_t max_waiters; /* 0: any number */
+    bool local;           /* servers at a Unix socket */
 };
 extern struct plan plan;
 

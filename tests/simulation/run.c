@@ -71,6 +71,8 @@ static void draw_plan(void)
     plan.admin_pm = sim_chance(400) ? 0 : between(1, sim_chance(300) ? 600 : 100);
     plan.local = sim_chance(300);
     plan.round_robin = sim_chance(200);
+    plan.max_waiters = sim_chance(850) ? 0 : between(1, 8);
+    plan.sheds = sim_chance(150);
     plan.lifetime_ms = sim_chance(700) ? 1200000 : between(20, 2000);
     plan.idle_ms = sim_chance(700) ? 600000 : between(20, 2000);
     plan.check_ms = sim_chance(700) ? 60000 : between(1, 100);
@@ -114,6 +116,8 @@ static void write_config(void)
     fprintf(file, "  retain_connections_time: %u\n  retain_connections_max: %u\n", plan.retain_ms,
             plan.retain_max);
     fprintf(file, "  server_round_robin: %s\n", plan.round_robin ? "true" : "false");
+    fprintf(file, "  max_waiters: %u\n  shed_expected_timeouts: %s\n", plan.max_waiters,
+            plan.sheds ? "true" : "false");
     fprintf(file, "pools:\n  db0:\n    server_host: \"%s\"\n    server_port: 5432\n",
             plan.local ? "/sim" : "127.0.0.1");
     if (plan.cap > 0)
