@@ -273,13 +273,17 @@ static uint32_t backend_pack(const struct actor *a, struct packer *out)
     pack_uint(out, b->dirt);
     pack_str(out, "created_us");
     pack_uint(out, b->created_us);
+    pack_str(out, "lifetime_us");
+    pack_uint(out, b->lifetime_us);
+    pack_str(out, "idle_limit_us");
+    pack_uint(out, b->idle_limit_us);
     pack_str(out, "uses");
     pack_uint(out, b->uses);
     pack_str(out, "statements");
     pack_uint(out, b->statements == NULL ? 0 : statement_set_count(b->statements));
     pack_str(out, "epoch");
     pack_uint(out, b->epoch);
-    return 11;
+    return 13;
 }
 
 static const char *backend_state(const struct actor *a)

@@ -53,7 +53,7 @@ struct scaling_counters {
     uint64_t gate_exhausted;   /* of them, those that were not served soon */
     uint64_t served_by_return; /* waiters that got a backend which came back */
     uint64_t hope_in_vain;     /* connections begun after it had seemed quicker to wait */
-    uint64_t above_warm;       /* connections begun above the warm threshold */
+    uint64_t above_warm;       /* connections begun for clients who found the pool warm */
     uint64_t deferred;         /* ticks that left the pool below its minimum */
     uint64_t replacements;     /* backends replaced before their time was up */
 };
@@ -95,6 +95,7 @@ struct pool {
     uint64_t retry_us;   /* no new connection before that */
     uint64_t served_us;  /* when a waiter was last served */
     uint64_t connect_us; /* what opening a connection takes, on average; 0: not known */
+    uint64_t warm_us; /* since when there are scaling_warm_pool_ratio of them; 0: there are not */
     struct return_rate returns;
 
     struct permits permits;

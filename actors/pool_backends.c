@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-enum { LOOK_AFTER_US = 2000 };
+enum { LOOK_AFTER_US = 2000, OVERTIME_MIN_US = 60000000 };
 
 #define TO(s) (1u << BACKEND_##s)
 static const uint32_t may_go[BACKEND_STATE_COUNT] = {
@@ -81,8 +81,11 @@ static const char *outdated(struct worker *w, const struct pool *p, const struct
     if (b->epoch != p->epoch)
         return "reconnect epoch outdated";
     uint64_t age = elapsed_us(w, b->created_us);
-    /* Under pressure an old backend serves on, but not for ever. */
-    uint64_t limit = p->waiting > 0 ? b->lifetime_us * 2 : b->lifetime_us;
+    /* Under pressure an old backend serves on, but not for ever; and a short lifetime must not have
+     * clients wait for one connection after another. */
+    uint64_t limit = p->waiting > 0
+                         ? b->lifetime_us + MAX(b->lifetime_us, (uint64_t)OVERTIME_MIN_US)
+                         : b->lifetime_us;
     if (b->lifetime_us != 0 && age > limit)
         return "lifetime exceeded";
     return NULL;

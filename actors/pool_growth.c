@@ -62,11 +62,22 @@ uint64_t pool_return_gap_us(struct worker *w, struct pool *p)
     return MAX(r->gap_us, elapsed_us(w, r->last_us));
 }
 
-static bool below_warm_threshold(const struct pool *p)
+static uint64_t warm_threshold(const struct pool *p)
 {
     uint64_t warm = (uint64_t)p->effective->pool_size * p->effective->scaling_warm_pool_ratio / 100;
 
-    return usable(p) < MAX(warm, 1ull);
+    return MAX(warm, 1ull);
+}
+
+static bool below_warm_threshold(const struct pool *p)
+{
+    return usable(p) < warm_threshold(p);
+}
+
+/* What is being opened does not count. */
+static bool is_warm(const struct pool *p)
+{
+    return usable(p) - p->count[BACKEND_LOGIN] >= warm_threshold(p);
 }
 
 /* Would the last waiter be served by returns before a new connection were there? With k waiters
@@ -103,7 +114,12 @@ static void dial(struct worker *w, struct pool *p, bool replacement)
 
 static void dial_for_waiters(struct worker *w, struct pool *p)
 {
-    p->scaling.above_warm += !below_warm_threshold(p);
+    const struct waiter *first = pool_first_waiter(p); /* who gets it */
+
+    if (!is_warm(p))
+        p->warm_us = 0;
+    else if (first != NULL)
+        p->scaling.above_warm += first->since_us > p->warm_us;
     p->scaling.hope_in_vain += p->hoping;
     p->hoping = false;
     dial(w, p, false);
@@ -203,6 +219,8 @@ void pool_on_ready(struct worker *w, struct pool *p, struct message *m)
         adopt_parameters(p, b);
     }
     pool_make_idle(w, p, b);
+    if (p->warm_us == 0 && is_warm(p))
+        p->warm_us = w->now_us;
     pool_dispatch(w, p);
     if (p->permits.coordinator != 0 && b->state == BACKEND_IDLE)
         pool_offer(w, p);
