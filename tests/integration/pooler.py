@@ -196,6 +196,17 @@ class Doorman:
         wait_until(lambda: len(self.admin("SHOW CLIENTS")) == 1, seconds,
                    "all clients to be gone", 0.05)
 
+    def snapshot(self):
+        """The document of SNAPSHOT, as `inspect --json` prints it."""
+        with Wire(self.address).login(ADMIN["user"], ADMIN_DATABASE, ADMIN["password"]) as admin:
+            document = bytes.fromhex(admin.value("SNAPSHOT")[2:])
+        path = os.path.join(self.directory, "snapshot")
+        with open(path, "wb") as file:
+            file.write(document)
+        done = run_program("inspect", "--json", path)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
     # ---- what it uses
 
     def descriptors(self):
