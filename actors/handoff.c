@@ -55,6 +55,26 @@ static size_t encode(uint8_t *storage, enum handoff_kind kind, const uint64_t *n
     return p.failed ? 0 : p.len;
 }
 
+/* By what tests call them; those whose loss would be no matter have no name. */
+static const char *const send_names[] = {
+    [HANDOFF_HELLO] = "send-hello",         [HANDOFF_HELLO_ACK] = "send-ack",
+    [HANDOFF_LISTENERS] = "send-listeners", [HANDOFF_READY] = "send-ready",
+    [HANDOFF_BEGIN] = "send-begin",         [HANDOFF_FDS] = "send-fds",
+    [HANDOFF_FDS_OK] = "send-fds-ok",       [HANDOFF_END] = "send-end",
+    [HANDOFF_PREPARED] = "send-prepared",   [HANDOFF_COMMIT] = "send-commit",
+};
+
+static ssize_t send_once(int fd, enum handoff_kind kind, const struct msghdr *message)
+{
+    const char *name = (size_t)kind < COUNT_OF(send_names) ? send_names[kind] : NULL;
+    int error = name == NULL ? 0 : handoff_refused(name);
+
+    if (LIKELY(error == 0))
+        return handoff_link_send(fd, message);
+    errno = error;
+    return -1;
+}
+
 int handoff_send(int fd, enum handoff_kind kind, const uint64_t *n, unsigned count,
                  struct bytes text, const int *fds, unsigned fd_count, struct failure *why)
 {
@@ -77,7 +97,7 @@ int handoff_send(int fd, enum handoff_kind kind, const uint64_t *n, unsigned cou
         control.header.cmsg_len = CMSG_LEN(fd_count * sizeof(int));
         memcpy(CMSG_DATA(&control.header), fds, fd_count * sizeof(int));
     }
-    while (handoff_link_send(fd, &message) < 0) {
+    while (send_once(fd, kind, &message) < 0) {
         if (errno == EINTR)
             continue;
         if (errno != EAGAIN || handoff_wait(fd, POLLOUT, SEND_WAIT_MS) <= 0)
@@ -199,10 +219,15 @@ enum handoff_got handoff_receive(int fd, struct handoff_packet *out, int timeout
 
 /* --- the page --- */
 
-static struct commit_page *map_page(int fd, struct failure *why)
+static struct commit_page *map_page(int fd, const char *name, struct failure *why)
 {
-    void *at = mmap(NULL, sizeof(struct commit_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    int error = handoff_refused(name);
+    void *at = MAP_FAILED;
 
+    if (error == 0)
+        at = mmap(NULL, sizeof(struct commit_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    else
+        errno = error;
     if (at == MAP_FAILED) {
         fail(why, "cannot map the page of the handoff: %s", strerror(errno));
         return NULL;
@@ -217,15 +242,17 @@ struct commit_page *commit_page_new(int *fd, struct failure *why)
     *fd = memory_file("pg_doorman-commit", &first, sizeof first, why);
     if (*fd < 0)
         return NULL;
-    struct commit_page *page = map_page(*fd, why);
-    if (page == NULL)
+    struct commit_page *page = map_page(*fd, "make-page", why);
+    if (page == NULL) {
         close(*fd);
+        *fd = -1;
+    }
     return page;
 }
 
 struct commit_page *commit_page_map(int fd, struct failure *why)
 {
-    struct commit_page *page = map_page(fd, why);
+    struct commit_page *page = map_page(fd, "map-page", why);
 
     if (page != NULL && (page->magic != COMMIT_MAGIC || page->version != COMMIT_VERSION)) {
         fail(why, "the page of the handoff has another format");
@@ -244,10 +271,12 @@ void commit_page_unmap(struct commit_page *page)
 int memory_file(const char *name, const void *at, size_t len, struct failure *why)
 {
     const uint8_t *from = at;
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int error = handoff_refused("memory");
+    int fd = error == 0 ? memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING) : -1;
 
     if (fd < 0)
-        return fail(why, "cannot create a file in memory: %s", strerror(errno));
+        return fail(why, "cannot create a file in memory: %s",
+                    strerror(error == 0 ? errno : error));
     for (size_t done = 0; done < len;) {
         ssize_t n = pwrite(fd, from + done, len - done, (off_t)done);
 

@@ -12,6 +12,12 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+/* For tests: the errno with which the kernel is to refuse this now, as PG_DOORMAN_UPGRADE_FAULT
+ * says
+ * ("what:ENOMEM", "what:ENOMEM*3" for the first three times, or "@path" of a file with that). 0:
+ * nothing is refused. */
+int handoff_refused(const char *what);
+
 /* --- threads: not workers, so they may wait --- */
 /* With all signals blocked. `out` NULL: nobody joins it. 0 or an errno. */
 MUST_CHECK int handoff_thread_begin(pthread_t *out, const char *name, void *(*run)(void *));

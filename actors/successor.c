@@ -178,8 +178,12 @@ static int on_begin(struct arrival *a, struct handoff_packet *packet, struct fai
     a->page = commit_page_map(packet->fds[0], why);
     if (a->page == NULL)
         goto close_fds;
-    void *at = mmap(NULL, a->document_len, PROT_READ, MAP_PRIVATE | MAP_POPULATE, packet->fds[1],
-                    0);
+    int error = handoff_refused("map-document");
+    void *at = MAP_FAILED;
+    if (error == 0)
+        at = mmap(NULL, a->document_len, PROT_READ, MAP_PRIVATE | MAP_POPULATE, packet->fds[1], 0);
+    else
+        errno = error;
     if (at == MAP_FAILED) {
         fail(why, "cannot map the state: %s", strerror(errno));
         goto close_fds;

@@ -1,5 +1,6 @@
 #include "actors/upgrade_internal.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +18,12 @@ static const struct {
     {"kill-other", SIGKILL, true},
     {"stop-other", SIGSTOP, true},
 };
+
+static const struct {
+    const char *name;
+    int number;
+} errors[] = {
+    {"EMFILE", EMFILE}, {"ENOMEM", ENOMEM}, {"EAGAIN", EAGAIN}, {"ETOOMANYREFS", ETOOMANYREFS}};
 
 /* A signal takes effect when its receiver next returns from the kernel; it might do the very thing
  * first that it is to be kept from. Only a child's state can be waited for, and it stays reapable.
@@ -46,15 +53,43 @@ static const char *fault_wanted(char *space, size_t size)
     return line;
 }
 
+/* What is to happen there; NULL: nothing. */
+static const char *action_at(const char *point, char *space, size_t size)
+{
+    const char *fault = fault_wanted(space, size);
+    size_t len = strlen(point);
+
+    return fault != NULL && strncmp(fault, point, len) == 0 && fault[len] == ':' ? fault + len + 1
+                                                                                 : NULL;
+}
+
+int handoff_refused(const char *what)
+{
+    char space[64];
+    const char *action = action_at(what, space, sizeof space);
+
+    static _Atomic unsigned long refused;
+
+    for (size_t i = 0; action != NULL && i < COUNT_OF(errors); i++) {
+        size_t len = strlen(errors[i].name);
+
+        if (strncmp(action, errors[i].name, len) != 0)
+            continue;
+        if (action[len] == '*' && refused >= strtoul(action + len + 1, NULL, 10))
+            return 0;
+        refused++;
+        return errors[i].number;
+    }
+    return 0;
+}
+
 bool upgrade_test_point(const char *point, pid_t other)
 {
     char space[64];
-    const char *fault = fault_wanted(space, sizeof space);
-    size_t len = strlen(point);
+    const char *action = action_at(point, space, sizeof space);
 
-    if (fault == NULL || strncmp(fault, point, len) != 0 || fault[len] != ':')
+    if (action == NULL)
         return false;
-    const char *action = fault + len + 1;
     for (size_t i = 0; i < COUNT_OF(actions); i++) {
         pid_t victim = actions[i].other ? other : getpid();
 

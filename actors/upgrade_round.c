@@ -172,7 +172,7 @@ static int write_document(struct round *r, uint64_t generation, uint64_t round, 
 
     state_write_begin(&r->document);
     upgrade_load_write(&r->load, &r->document, &header);
-    if (r->document.out.failed)
+    if (r->document.out.failed || handoff_refused("document") != 0)
         return fail(why, "there is no memory for the state");
     r->document_fd = memory_file("pg_doorman-state", r->document.out.start, r->document.out.len,
                                  why);
@@ -257,8 +257,20 @@ static enum round_result await_service(struct round *r, bool serves, struct fail
     return ROUND_MOVED;
 }
 
+/* Only a wake-up, but nobody else gives it. */
+static bool tell_committed(struct round *r)
+{
+    struct failure why;
+    bool told = handoff_send(r->child->link, HANDOFF_COMMIT, NULL, 0, (struct bytes){0}, NULL, 0,
+                             &why) == 0;
+
+    if (!told)
+        log_debug("upgrade: %s", why.text);
+    return told;
+}
+
 /* The word says COMMITTED. It is the successor's, unless that dies before it begins. */
-static enum round_result await_adoption(struct round *r, struct failure *why)
+static enum round_result await_adoption(struct round *r, bool told, struct failure *why)
 {
     uint64_t until_us = clock_us() + (uint64_t)ADOPT_MS * 1000;
     bool killed = false;
@@ -281,6 +293,8 @@ static enum round_result await_adoption(struct round *r, struct failure *why)
             killed = true;
         }
         serves |= says_committed(r);
+        if (UNLIKELY(!told))
+            told = tell_committed(r);
     }
 }
 
@@ -290,13 +304,9 @@ static enum round_result decide(struct round *r, struct failure *why)
         fail(why, "the new process is not prepared");
         return ROUND_FAILED;
     }
-    /* Only a wake-up: should it be lost, the successor looks by itself. */
-    struct failure ignored;
-    if (handoff_send(r->child->link, HANDOFF_COMMIT, NULL, 0, (struct bytes){0}, NULL, 0,
-                     &ignored) != 0)
-        log_debug("upgrade: %s", ignored.text);
+    bool told = tell_committed(r);
     upgrade_test_point("committed", r->child->pid);
-    enum round_result result = await_adoption(r, why);
+    enum round_result result = await_adoption(r, told, why);
     upgrade_test_point("adopted", r->child->pid);
     lap(r, LAP_ADOPTED);
     return result;

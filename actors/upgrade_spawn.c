@@ -122,6 +122,17 @@ static char **environment_with(char *const *more, size_t count)
     return out;
 }
 
+/* As pipe2() with O_CLOEXEC. */
+static int make_pipe(int ends[2], const char *name)
+{
+    int error = handoff_refused(name);
+
+    if (error == 0)
+        return pipe2(ends, O_CLOEXEC);
+    errno = error;
+    return -1;
+}
+
 /* --- validation --- */
 
 /* Its words, or as many as are kept; until it closes its end or the time is over. */
@@ -174,6 +185,19 @@ static int collect(pid_t pid, uint64_t until_us)
     return -1;
 }
 
+/* What is kept back for this is not enough: the new process will say itself what it thinks of the
+ * configuration. Any other reason would stand in its way as well. */
+static int cannot_check(int error, const char *what, struct failure *why)
+{
+    if (error == EMFILE || error == ENFILE) {
+        log_warn("Skipping pre-flight configuration validation: local fd table exhausted (%s: %s)",
+                 what, strerror(error));
+        return 0;
+    }
+    return fail(why, "FAILED TO VALIDATE CONFIGURATION: %s: %s: %s", upgrade_self.program, what,
+                strerror(error));
+}
+
 int upgrade_validate(struct failure *why)
 {
     char test[] = "-t";
@@ -188,22 +212,23 @@ int upgrade_validate(struct failure *why)
 
     log_info("Validating configuration with: %s -t %s", upgrade_self.program,
              upgrade_self.config_path);
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return fail(why, "cannot make a pipe: %s", strerror(errno));
+    if (make_pipe(ends, "check-pipe") != 0)
+        return cannot_check(errno, "cannot make a pipe", why);
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
     spawn_attributes(&attributes, false);
     char **environment = environment_with(more, COUNT_OF(more));
-    int error = posix_spawn(&pid, upgrade_self.program, &actions, &attributes, argv, environment);
+    int error = handoff_refused("check");
+    if (error == 0)
+        error = posix_spawn(&pid, upgrade_self.program, &actions, &attributes, argv, environment);
     free(environment);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
     if (error != 0) {
         close(ends[0]);
-        return fail(why, "FAILED TO VALIDATE CONFIGURATION: cannot execute %s: %s",
-                    upgrade_self.program, strerror(error));
+        return cannot_check(error, "cannot execute it", why);
     }
     uint64_t until_us = clock_us() + VALIDATE_US;
     listen_to(ends[0], said, sizeof said, until_us);
@@ -271,7 +296,9 @@ static int spawn_with(struct upgrade_child *child, int listener_fd, int link, in
     char **environment = environment_with(more, COUNT_OF(more));
     char **arguments = arguments_with(option, listener);
     forget_affinity();
-    int error = posix_spawn(&child->pid, upgrade_self.program, &actions, &attributes, arguments,
+    int error = handoff_refused("spawn");
+    if (error == 0)
+        error = posix_spawn(&child->pid, upgrade_self.program, &actions, &attributes, arguments,
                             environment);
     free(arguments);
     free(environment);
@@ -289,9 +316,12 @@ int upgrade_spawn(struct upgrade_child *child, int listener_fd, struct failure *
     int ready[2];
 
     *child = (struct upgrade_child){.pid = -1, .watch = -1, .link = -1, .ready_fd = -1};
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-        return fail(why, "cannot make a socket pair: %s", strerror(errno));
-    if (pipe2(ready, O_CLOEXEC) != 0) {
+    int error = handoff_refused("link");
+    if (error == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        error = errno;
+    if (error != 0)
+        return fail(why, "cannot make a socket pair: %s", strerror(error));
+    if (make_pipe(ready, "ready-pipe") != 0) {
         fail(why, "Failed to create pipe for binary upgrade: %s", strerror(errno));
         close(ends[0]);
         close(ends[1]);

@@ -1,5 +1,7 @@
 """What counts against pool_size and max_db_connections when an upgrade brings connections along."""
 
+import signal
+
 import wire
 from waiting import stays, wait_until
 from wire import query
@@ -18,11 +20,12 @@ def servers(pooler):
     return sum(row[name] for name in ("sv_active", "sv_idle", "sv_login"))
 
 
-def test_h12_new_session_is_served_beside_an_inherited_transaction(upgrading, postgres):
+def test_c1_02_h12_new_session_is_served_beside_an_inherited_transaction(upgrading, postgres):
     """And when that ends, there are no more connections than pool_size."""
     pooler = upgrading(pool_size=1)
     holder, pid = in_transaction(pooler)
-    for _ in range(2):
+    for number in (signal.SIGINT, signal.SIGUSR2):
+        pooler.signal = number
         pooler.upgrade()
         new = pooler.doorman.client()
         assert new.value("SELECT pg_backend_pid()") not in (pid, "")

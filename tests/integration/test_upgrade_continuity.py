@@ -5,7 +5,6 @@
 """
 
 import os
-import re
 import socket
 import threading
 
@@ -15,6 +14,7 @@ import continuity
 import wire
 from continuity import Continuity
 from pooler import BINARY
+from upgrading import inventory
 from waiting import wait_until
 from wire import query
 
@@ -215,19 +215,6 @@ def test_b12_counters_only_grow(upgrading):
         assert not falls and samples[0] > UPGRADES / 2, (falls[:5], samples)
         found = {row["database"]: row for row in pooler.doorman.admin("SHOW STATS")}
         assert int(found["app"]["total_query_count"]) == queries
-
-
-def inventory(pid):
-    """How many descriptors of which kind, numbers of sockets and the like left out."""
-    found = {}
-    for name in os.listdir("/proc/%d/fd" % pid):
-        try:
-            target = os.readlink("/proc/%d/fd/%s" % (pid, name))
-        except OSError:
-            continue
-        kind = re.sub(r"[0-9]+", "", target)
-        found[kind] = found.get(kind, 0) + 1
-    return found
 
 
 def memory_bytes(pid):

@@ -9,7 +9,7 @@ import pytest
 
 import wire
 from pooler import BINARY
-from upgrading import Upgrading, alive, generations, stands
+from upgrading import Upgrading, alive, generations, inventory, stands
 from waiting import wait_until
 from wire import query
 
@@ -208,6 +208,60 @@ def test_b18_table_of_the_old_process_is_full(scene):
     else:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (4096, 4096))
     now.all_is_well()
+
+
+# What the kernel can refuse the old process; then the new one.
+REFUSED = [
+    "check:ENOMEM", "check-pipe:ENOMEM", "link:EMFILE", "ready-pipe:EMFILE", "spawn:EAGAIN",
+    "spawn:ENOMEM", "send-ack:ENOMEM", "send-listeners:ETOOMANYREFS", "document:ENOMEM",
+    "memory:ENOMEM", "memory:EMFILE", "make-page:ENOMEM", "send-begin:ETOOMANYREFS",
+    "send-fds:ETOOMANYREFS", "send-fds:ENOMEM", "send-end:ENOMEM",
+    "send-hello:ENOMEM", "map-page:ENOMEM", "map-document:ENOMEM", "send-fds-ok:ENOMEM",
+]
+
+
+def test_b18_kernel_refuses(scene, tmp_path):
+    """One thing after another: the upgrade is given up, nobody notices, and the next succeeds."""
+    fault = tmp_path / "fault"
+    fault.write_text("none\n")
+    now = scene("@%s" % fault, general={"query_wait_timeout": "60s"})
+    first = now.upgrading.pid
+    before = inventory(first)
+    for number, what in enumerate(REFUSED):
+        fault.write_text(what + "\n")
+        now.upgrading.request()
+        wait_until(lambda n=number: now.doorman.log().count("nothing has changed") == n + 1, 30,
+                   "the end of it, %s" % what)
+        status = now.upgrading.status()
+        assert status["phase"] == "serving" and status["result"] == "aborted", (what, status)
+        assert now.holder.value("SELECT pg_backend_pid()") == now.pid, what
+    # The console's own connection may have been there at first.
+    wait_until(lambda: all(count <= before.get(kind, 0)
+                           for kind, count in inventory(first).items()), 10,
+               "no more descriptors than at first, %r" % before)
+    # Whoever reads the configuration next is the new process itself.
+    for what in ("check:EMFILE", "check-pipe:EMFILE"):
+        fault.write_text(what + "\n")
+        now.upgrading.upgrade()
+        assert now.holder.value("SELECT pg_backend_pid()") == now.pid, what
+    assert now.doorman.log().count("Skipping pre-flight configuration validation") == 2
+    # Of the decision the new one has to be told; if that fails, it is tried again.
+    fault.write_text("send-commit:ENOMEM*3\n")
+    now.upgrading.upgrade()
+    assert now.upgrading.status()["generation"] == "3"
+    now.all_is_well()
+
+
+def test_b18_descriptors_run_out_as_they_come(scene, monkeypatch, tmp_path):
+    """The new process has started, and cannot have all that is handed over."""
+    link = run_from_link(monkeypatch, tmp_path)
+    now = scene()
+    many = [now.doorman.client() for _ in range(60)]
+    replace(link, "#!/bin/sh\n[ \"$1\" = -t ] && exit 0\nulimit -n 70\nexec %s \"$@\"\n" % BINARY)
+    now.fails("too many files are open")
+    for client in many:
+        assert client.value("SELECT 1") == "1"
+        client.terminate()
 
 
 # The steps on either side, in their order. The old process: spawned, greeted, ready, freeze, begin,

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 import time
 
@@ -54,6 +55,19 @@ def generations(config_path):
                 and not words[0].endswith(b"setpriv"):
             found.append((since, int(name)))
     return [pid for _, pid in sorted(found)]
+
+
+def inventory(pid):
+    """How many descriptors of which kind, numbers of sockets and the like left out."""
+    found = {}
+    for name in os.listdir("/proc/%d/fd" % pid):
+        try:
+            target = os.readlink("/proc/%d/fd/%s" % (pid, name))
+        except OSError:
+            continue
+        kind = re.sub(r"[0-9]+", "", target)
+        found[kind] = found.get(kind, 0) + 1
+    return found
 
 
 class Upgrading:
