@@ -3,7 +3,8 @@
  * A document is a header, "PGDH" with the versions of the schema, and sections. A section holds
  * records of one kind, msgpack maps with numbers as keys; docs/state-schema.md lists them. A key
  * that is absent has its default, 0 or empty; one that is unknown is skipped, and so is a section
- * that is not marked as critical. So processes of different versions understand each other.
+ * that is not marked as critical. A record may list keys, under 0, that must be known all the same.
+ * So processes of different versions understand each other.
  *
  * Pure: no actors, no I/O. Records that were read borrow all their bytes from the document.
  */
@@ -12,7 +13,7 @@
 
 #include "runtime/pack.h"
 
-enum { STATE_MAJOR = 1, STATE_MINOR = 0 };
+enum { STATE_MAJOR = 1, STATE_MINOR = 12 };
 
 enum state_section {
     STATE_HEADER = 1,
@@ -24,7 +25,8 @@ enum state_section {
 
 /* Fields of all records in one table each: X(key, type, name); U a number, B bytes, T text, R a
  * value that is packed already. Keys are never used again for something else. Numbers above 63
- * are this program's own; those below follow the first plan of the schema. */
+ * are this program's own; those below follow the first plan of the schema. Whoever adds one raises
+ * STATE_MINOR and does what docs/state-schema.md, "A new version", says. */
 /* clang-format off */
 #define STATE_HEADER_FIELDS(X)  \
     X(3, T, version)            \

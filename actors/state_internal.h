@@ -8,6 +8,7 @@ enum {
     STATE_DOCUMENT_HEAD = 8, /* magic, major, minor */
     STATE_SECTION_HEAD = 12, /* kind, flags, length, checksum */
     STATE_CRITICAL = 1,
+    STATE_KEY_MUST_KNOW = 0, /* in any record: a list of keys that a reader must know */
 };
 
 enum state_field_type { STATE_FIELD_U, STATE_FIELD_B, STATE_FIELD_T, STATE_FIELD_R };

@@ -39,23 +39,60 @@ static void get_field(struct unpacker *u, uint8_t *record, const struct state_fi
     }
 }
 
-/* Keys that nobody here knows are stepped over. */
-static void get_record(struct unpacker *u, uint8_t *record, const struct state_field *fields,
-                       size_t count)
+/* NULL: nobody here knows it. */
+static const struct state_field *find_field(const struct state_field *fields, size_t count,
+                                            uint64_t key)
+{
+    for (size_t at = 0; at < count; at++) {
+        if (fields[at].key == key)
+            return &fields[at];
+    }
+    return NULL;
+}
+
+/* The first key of the record's list that is not known here; 0: none, which is no field's. */
+static uint64_t find_missing(struct unpacker *u, const struct state_field *fields, size_t count)
+{
+    uint32_t length = unpack_array(u);
+    uint64_t missing = 0;
+
+    for (uint32_t i = 0; i < length && !u->bad; i++) {
+        uint64_t key = unpack_uint(u);
+
+        if (missing == 0 && find_field(fields, count, key) == NULL)
+            missing = key;
+    }
+    return missing;
+}
+
+/* Keys that nobody here knows are stepped over, unless the record says that they must be known.
+ * Returns such a key, or 0. */
+static uint64_t get_record(struct unpacker *u, uint8_t *record, const struct state_field *fields,
+                           size_t count)
 {
     uint32_t pairs = unpack_map(u);
+    uint64_t missing = 0;
 
     for (uint32_t i = 0; i < pairs && !u->bad; i++) {
         uint64_t key = unpack_uint(u);
-        size_t at = 0;
+        const struct state_field *field = find_field(fields, count, key);
 
-        while (at < count && fields[at].key != key)
-            at++;
-        if (at < count)
-            get_field(u, record, &fields[at]);
+        if (field != NULL)
+            get_field(u, record, field);
+        else if (key == STATE_KEY_MUST_KNOW)
+            missing = find_missing(u, fields, count);
         else
             unpack_skip(u);
     }
+    return missing;
+}
+
+static int fail_missing(unsigned kind, uint64_t key, struct failure *why)
+{
+    return fail(why,
+                "a record in section %u of the state says that key %llu must be known, and it "
+                "is not known here",
+                kind, (unsigned long long)key);
 }
 
 struct section {
@@ -76,8 +113,13 @@ static int get_records(struct section *section, void **records, size_t *count, s
     INVARIANT(grown != NULL);
     *records = grown;
     memset(grown + *count * size, 0, more * size);
-    for (uint32_t i = 0; i < more && !section->body.bad; i++)
-        get_record(&section->body, grown + (*count)++ * size, fields, field_count);
+    for (uint32_t i = 0; i < more && !section->body.bad; i++) {
+        uint64_t missing = get_record(&section->body, grown + (*count)++ * size, fields,
+                                      field_count);
+
+        if (missing != 0)
+            return fail_missing(section->kind, missing, why);
+    }
     return section->body.bad ? fail(why, "section %u of the state does not parse", section->kind)
                              : 0;
 }
@@ -88,12 +130,16 @@ static int get_records(struct section *section, void **records, size_t *count, s
 
 static int get_section(struct state_document *d, struct section *section, struct failure *why)
 {
+    uint64_t missing;
+
     switch (section->kind) {
     case STATE_HEADER:
         if (unpack_array(&section->body) != 1)
             return fail(why, "the state has no header");
-        get_record(&section->body, (uint8_t *)&d->header, state_header_fields,
-                   state_header_field_count);
+        missing = get_record(&section->body, (uint8_t *)&d->header, state_header_fields,
+                             state_header_field_count);
+        if (missing != 0)
+            return fail_missing(section->kind, missing, why);
         d->headed = true;
         return section->body.bad ? fail(why, "the header of the state does not parse") : 0;
     case STATE_STATEMENTS: return GET(statement, statements, statement_count);

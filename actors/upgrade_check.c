@@ -3,6 +3,36 @@
 
 #include "actors/console.h"
 
+/* --- enumerations: a value that is not known here means what nobody here can do --- */
+
+static const uint8_t phases[] = {STATE_PHASE_START, STATE_PHASE_IDLE, STATE_PHASE_WAITING,
+                                 STATE_PHASE_ACTIVE, STATE_PHASE_ADMIN};
+static const uint8_t transports[] = {0, 1};
+static const uint8_t modes[] = {POOL_MODE_TRANSACTION, POOL_MODE_SESSION};
+static const uint8_t origins[] = {0, 1};
+static const uint8_t statuses[] = {0, 'I', 'T', 'E'};
+static const uint8_t ledger_kinds[] = {
+    ASK_QUERY,           ASK_FUNCTION, ASK_PARSE, ASK_BIND, ASK_DESCRIBE_STATEMENT,
+    ASK_DESCRIBE_PORTAL, ASK_EXECUTE,  ASK_CLOSE, ASK_SYNC};
+static const uint8_t ledger_whose[] = {FOR_CLIENT, FOR_POOLER, FROM_POOLER, FOR_MISSING};
+
+static bool is_one_of(uint64_t value, const uint8_t *values, size_t count)
+{
+    return value <= UINT8_MAX && memchr(values, (int)value, count) != NULL;
+}
+
+#define CHECK_KNOWN(value, values, what) check_known(value, values, COUNT_OF(values), what, why)
+
+static int check_known(uint64_t value, const uint8_t *values, size_t count, const char *what,
+                       struct failure *why)
+{
+    if (is_one_of(value, values, count))
+        return 0;
+    return fail(why, "%s %llu of the state is not known here", what, (unsigned long long)value);
+}
+
+/* --- lists --- */
+
 static int check_numbers(struct bytes list, size_t count, struct failure *why)
 {
     struct unpacker u;
@@ -18,12 +48,14 @@ static int check_numbers(struct bytes list, size_t count, struct failure *why)
 }
 
 /* What the values of an element are: a number, bytes, a statement's record, the same or 0, the
- * record of a session that waits. */
+ * record of a session that waits, the kind of a request, for whom its reply is. */
 #define ROW_NUMBER    'u'
 #define ROW_BYTES     'b'
 #define ROW_STATEMENT 's'
 #define ROW_OPTIONAL  'o'
 #define ROW_WAITER    'w'
+#define ROW_KIND      'k'
+#define ROW_WHOSE     'f'
 
 static bool value_fits(const struct state_document *d, struct unpacker *u, char kind)
 {
@@ -35,6 +67,8 @@ static bool value_fits(const struct state_document *d, struct unpacker *u, char 
     switch (kind) {
     case ROW_STATEMENT: return number >= 1 && number <= d->statement_count;
     case ROW_OPTIONAL: return number <= d->statement_count;
+    case ROW_KIND: return is_one_of(number, ledger_kinds, COUNT_OF(ledger_kinds));
+    case ROW_WHOSE: return is_one_of(number, ledger_whose, COUNT_OF(ledger_whose));
     case ROW_WAITER:
         return number >= 1 && number <= d->session_count &&
                d->sessions[number - 1].phase == STATE_PHASE_WAITING;
@@ -89,7 +123,7 @@ static int check_set(const struct state_document *d, struct bytes list, struct f
 
 static int check_ledger(const struct state_document *d, struct bytes list, struct failure *why)
 {
-    static const char row[] = {ROW_NUMBER, ROW_NUMBER, ROW_OPTIONAL, ROW_BYTES,
+    static const char row[] = {ROW_KIND,   ROW_WHOSE,  ROW_OPTIONAL, ROW_BYTES,
                                ROW_NUMBER, ROW_NUMBER, ROW_NUMBER,   ROW_NUMBER,
                                ROW_NUMBER, ROW_NUMBER, '\0'};
 
@@ -123,9 +157,13 @@ static bool pairs_parse(struct bytes parameters)
     return !pairs.bad;
 }
 
+/* --- records --- */
+
 static int check_backend(const struct state_document *d, const struct state_backend *b,
                          struct failure *why)
 {
+    if (CHECK_KNOWN(b->status, statuses, "status") != 0)
+        return -1;
     if (!pairs_parse(b->parameters) || b->key.len > sizeof((struct backend *)0)->key ||
         b->address.len > sizeof(struct sockaddr_storage) || b->temp_owner > d->session_count ||
         b->unnamed_owner > d->session_count)
@@ -174,12 +212,14 @@ static int check_session(const struct state_document *d, const struct state_sess
 {
     bool pooled = s->phase == STATE_PHASE_IDLE || s->phase == STATE_PHASE_WAITING ||
                   s->phase == STATE_PHASE_ACTIVE;
-    bool known = pooled || s->phase == STATE_PHASE_START || s->phase == STATE_PHASE_ADMIN;
-
     bool lost = s->phase == STATE_PHASE_IDLE; /* a reload may have taken its pool away */
 
-    if (!known || s->secret.len < sizeof((struct session *)0)->secret ||
-        s->secret.len > SESSION_KEY || (pooled && s->pool == 0 && !lost) ||
+    if (CHECK_KNOWN(s->phase, phases, "phase") != 0 ||
+        CHECK_KNOWN(s->transport, transports, "transport") != 0 ||
+        CHECK_KNOWN(s->mode, modes, "pool mode") != 0)
+        return -1;
+    if (s->secret.len < sizeof((struct session *)0)->secret || s->secret.len > SESSION_KEY ||
+        (pooled && s->pool == 0 && !lost) ||
         (s->backend != 0) != (s->phase == STATE_PHASE_ACTIVE) || s->scanned > s->input.len ||
         s->peer.len > sizeof(struct sockaddr_storage) || !names_fit(s))
         return fail(why, "a session of the state does not fit in");
@@ -196,6 +236,8 @@ int upgrade_build_check(const struct state_document *d, struct failure *why)
             return fail(why, "a prepared statement does not fit in");
     }
     for (size_t i = 0; i < d->pool_count; i++) {
+        if (CHECK_KNOWN(d->pools[i].dynamic, origins, "origin of a pool's user") != 0)
+            return -1;
         if (!pairs_parse(d->pools[i].parameters) || !pairs_parse(d->pools[i].overlay))
             return fail(why, "the parameters of a pool do not parse");
         if (check_numbers(d->pools[i].idle, d->backend_count, why) != 0 ||

@@ -1,7 +1,9 @@
 """What one process writes for the next: that it comes back as it was, and that damage is refused."""
 
+import glob
 import os
 import random
+import re
 import signal
 import socket
 import struct
@@ -12,6 +14,7 @@ import handoff
 import wire
 from handoff import (BACKENDS, CRITICAL, ERROR, HEADER, IS_PREPARED, OPEN, POOLS, PREPARED, SESSIONS,
                      STATEMENTS, Predecessor, document_of, read_document, records, write_document)
+from pooler import ROOT
 from waiting import wait_until
 from wire import query
 
@@ -136,9 +139,46 @@ def differences(one, other):
             if one[kind].get(name, {}).get(key) != other[kind].get(name, {}).get(key)]
 
 
+def shape(value, depth=0):
+    """Types, and how many values elements of lists have."""
+    if isinstance(value, list):
+        return [len(value) if depth else "list",
+                *sorted({repr(shape(item, depth + 1)) for item in value if isinstance(item, list)})]
+    return type(value).__name__
+
+
+def shapes(documents):
+    """What the values of each key look like: {(section, key): shapes}."""
+    found = {}
+    for document in documents:
+        for kind, _, group in read_document(document)[1]:
+            for record in group:
+                for key, value in record.items():
+                    found.setdefault((kind, key), set()).add(repr(shape(value)))
+    return found
+
+
+def newest_golden():
+    paths = glob.glob(os.path.join(ROOT, "tests", "golden", "state-1.*.bin"))
+    newest = max(paths, key=lambda path: int(re.findall(r"\d+", os.path.basename(path))[1]))
+    with open(newest, "rb") as file:
+        return file.read()
+
+
+# Lists that have as many values as there is to tell: histograms, settings of clients.
+OF_ANY_LENGTH = {(POOLS, 70), (SESSIONS, 12), (BACKENDS, 76)}
+
+
 def test_b08_what_was_built_is_written_the_same(upgrading, tmp_path):
     now = Watched(upgrading, tmp_path)
     documents = [now.upgrade() for _ in range(3)]
+    # What is written now looks like what was recorded of this version.
+    recorded = shapes([newest_golden()])
+    for key, found in shapes(documents).items():
+        if key not in OF_ANY_LENGTH and key in recorded:
+            assert all(one in recorded[key] or one == "['list']" for one in found), \
+                "section %d, key %d: %s, not %s; tests/tools/check_schema.py says what to do when " \
+                "the schema changes" % (*key, found, recorded[key])
     first, second, third = map(comparable, documents)
     assert len(first[SESSIONS]) >= 4 and len(first[BACKENDS]) == 2 and first[STATEMENTS]
     assert differences(second, third) == []
@@ -179,10 +219,12 @@ def count_of(document):
     return records(read_document(document)[1], HEADER)[0].get(10, 0)
 
 
-def refused(played, document, fds):
+def refused(played, document, fds, words=b""):
     """It says so, takes nothing, and waits for another."""
     kind, body = played.offer(document, fds)
     assert kind == ERROR and body[handoff.TEXT] and played.word == OPEN and played.running()
+    text = body[handoff.TEXT]
+    assert words in (text.encode() if isinstance(text, str) else text), text
 
 
 def test_b07_damaged_documents_are_refused(successor, document):
@@ -199,7 +241,7 @@ def test_b07_damaged_documents_are_refused(successor, document):
         kind, _ = played.offer(bytes(damaged), fds)
         assert played.running()
         # Not covered by a checksum: the minor version, and a section's flags.
-        assert kind == ERROR or read_minor(damaged) != handoff.MINOR or at >= 8
+        assert kind == ERROR or read_minor(damaged) != read_minor(document) or at >= 8
     for length in (0, 1, 7, 100, 5000):
         refused(played, bytes(draw.randrange(256) for _ in range(length)) or b"\0", fds)
     refused(played, document, fds - 1)
@@ -246,6 +288,14 @@ def test_b07_strange_values_do_not_end_it(successor, document):
     assert answers[ERROR] > CASES / 10, answers
 
 
+def changed(sections, kind, values):
+    """With these in one record of that section; of sessions in that which is idle."""
+    copy = [[found, flags, [dict(record) for record in group]] for found, flags, group in sections]
+    some = [record for record in records(copy, kind) if kind != SESSIONS or record[8] == 2]
+    some[0].update(values)
+    return write_document(copy)
+
+
 def test_b07_what_a_later_version_adds_is_skipped(successor, document):
     """Unknown keys, unknown sections, a higher minor version; but not what is marked as critical."""
     played = successor()
@@ -256,8 +306,15 @@ def test_b07_what_a_later_version_adds_is_skipped(successor, document):
     more += [[77, 0, [{1: 2}]], [78, 0, b"\xc1 not even msgpack"]]
     assert played.offer(write_document(more, (handoff.MAJOR, 9)), fds)[0] == PREPARED
     played.word = handoff.ABORTED
-    refused(played, write_document(sections + [[79, CRITICAL, []]]), fds)
-    refused(played, write_document(sections, (handoff.MAJOR + 1, 0)), fds)
+    refused(played, write_document(sections + [[79, CRITICAL, []]]), fds, b"section 79")
+    refused(played, write_document(sections, (handoff.MAJOR + 1, 0)), fds, b"version 2")
+    for kind, known in ((HEADER, 3), (STATEMENTS, 1), (POOLS, 1), (BACKENDS, 1), (SESSIONS, 1)):
+        assert played.offer(changed(sections, kind, {0: [known]}), fds)[0] == PREPARED
+        played.word = handoff.ABORTED
+        refused(played, changed(sections, kind, {0: [known, 250]}), fds, b"key 250 must be known")
+    refused(played, changed(sections, SESSIONS, {8: 9}), fds, b"phase 9")
+    refused(played, changed(sections, SESSIONS, {13: 2}), fds, b"pool mode 2")
+    refused(played, changed(sections, BACKENDS, {11: 1}), fds, b"status 1")
     # What it can do without.
     optional = {BACKENDS: (28, 29, 66, 74, 78, 79, 80, 81, 82), SESSIONS: (38, 64, 65, 68, 70, 71),
                 POOLS: (9, 15, 17, 64, 66, 67, 70), STATEMENTS: (9, 68, 69, 70)}
