@@ -6,13 +6,17 @@ A document is recorded from a real process (record_golden.py). It is given to an
 connections to PostgreSQL to where the recorded ones were.
 """
 
+import glob
+import os
+import re
 import socket
 import struct
 import time
 
 import wire
 from handoff import BACKENDS, HEADER, POOLS, SESSIONS, STATEMENTS, records
-from pooler import ADMIN, ADMIN_DATABASE, pool, trust_user
+from pooler import ADMIN, ADMIN_DATABASE, ROOT, pool, trust_user
+from waiting import wait_until
 from wire import Wire, query
 
 HALVES = query("SELECT 'half'")
@@ -194,6 +198,30 @@ KINDS = [
          password=LOOKED_UP_SECRET, steps=["SELECT 1"]),
 ]
 BY_NAME = {kind.name: kind for kind in KINDS}
+
+
+def take_places(doorman, postgres, minor=999):
+    """Brings clients of each kind that there was in this version to where they are recorded."""
+    clients = []
+    doorman.admin("RECONNECT")
+    for kind in KINDS:
+        if kind.since > minor:
+            continue
+        client = doorman.wire(timeout=30)
+        clients.append(client)
+        if kind.name != "beginner":
+            client.login(kind.user, kind.database, kind.password, application_name=kind.name)
+        kind.play(client)
+    wait_until(lambda: doorman.pool_row("app", "plain_user")["cl_waiting"] == 1, 10, "the waiter")
+    wait_until(lambda: postgres.backends("strpos(query, 'ran') > 0 AND state = 'active'"), 10,
+               "the statement to run")
+    return clients
+
+
+def files():
+    """The documents of all versions, the newest last."""
+    return sorted(glob.glob(os.path.join(ROOT, "tests", "golden", "state-*.bin")),
+                  key=lambda path: [int(n) for n in re.findall(r"\d+", os.path.basename(path))])
 
 
 # ---- times

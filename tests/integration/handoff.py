@@ -3,6 +3,7 @@ what one process gives to the next, or that play one of the two."""
 
 import mmap
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -27,6 +28,43 @@ def document_of(pid):
             with open(path, "rb") as file:
                 return file.read()
     return None
+
+
+class Watching:
+    """A pooler whose documents are read on their way."""
+
+    def __init__(self, upgrading, tmp_path, **settings):
+        self.fault = tmp_path / "fault"
+        self.fault.write_text("fds:stand\n")
+        self.pooler = upgrading(environment={"PG_DOORMAN_UPGRADE_FAULT": "@%s" % self.fault},
+                                **settings)
+
+    def stop(self):
+        """Upgrades go on undisturbed."""
+        self.fault.write_text("none\n")
+
+    def upgrade(self):
+        """One, whose document is returned. On a busy machine the old process may stand for too long
+        and give up; then it is tried again."""
+        for _ in range(5):
+            document = self.try_upgrade()
+            if document is not None:
+                self.pooler.follow()
+                return document
+        raise AssertionError("no upgrade waited for its document to be read:\n"
+                             + self.pooler.doorman.log()[-3000:])
+
+    def try_upgrade(self):
+        first = self.pooler.pid
+        failed = self.pooler.doorman.log().count("nothing has changed")
+        self.pooler.request()
+        wait_until(lambda: self.pooler.standing() == first, 20, "the old process to stand still")
+        document = document_of(first)
+        os.kill(first, signal.SIGCONT)
+        wait_until(lambda: self.pooler.gone(first) or
+                   self.pooler.doorman.log().count("nothing has changed") > failed, 30,
+                   "the upgrade to end")
+        return document if self.pooler.gone(first) else None
 
 
 # ---- the old process, played

@@ -22,24 +22,6 @@ from upgrading import generations, stands
 from waiting import wait_until
 
 
-def take_places(doorman, postgres, minor):
-    """Brings clients of each kind to where they are recorded."""
-    clients = []
-    doorman.admin("RECONNECT")
-    for kind in golden.KINDS:
-        if kind.since > minor:
-            continue
-        client = doorman.wire(timeout=30)
-        clients.append(client)
-        if kind.name != "beginner":
-            client.login(kind.user, kind.database, kind.password, application_name=kind.name)
-        kind.play(client)
-    wait_until(lambda: doorman.pool_row("app", "plain_user")["cl_waiting"] == 1, 10, "the waiter")
-    wait_until(lambda: postgres.backends("strpos(query, 'ran') > 0 AND state = 'active'"), 10,
-               "the statement to run")
-    return clients
-
-
 def document(doorman):
     os.kill(doorman.pid, signal.SIGUSR2)
     wait_until(lambda: stands(doorman.pid) or not doorman.running(), 20,
@@ -70,7 +52,7 @@ def record(minor):
             doorman = Doorman(folder, config["general"]["port"], config,
                               {"PG_DOORMAN_UPGRADE_FAULT": "fds:stand"}).start()
             try:
-                clients = take_places(doorman, postgres, 999 if minor is None else minor)
+                clients = golden.take_places(doorman, postgres, 999 if minor is None else minor)
                 found = document(doorman)
                 for client in clients:
                     client.close()
