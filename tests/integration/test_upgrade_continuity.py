@@ -287,7 +287,7 @@ def held_lock(postgres):
 
 
 @pytest.mark.parametrize("point", ["spawned", "freeze", "begin", "fds", "prepared", "committed",
-                                   "moved", "bye", "s-commit", "s-adopted"])
+                                   "adopted", "moved", "bye", "s-commit", "s-adopted"])
 def test_b11_cancel_in_the_middle(upgrading, postgres, held_lock, tmp_path, point):
     """A request that comes while one of the two stands still at this step strikes, once, and the
     right one."""

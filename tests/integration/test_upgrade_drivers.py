@@ -262,11 +262,32 @@ def test_c1_26_daemon_keeps_its_pid_file(doorman, tmp_path):
     second = int(pid_file.read_text())
     try:
         assert wire.status(client.query("SELECT 2")) == "T"
+        with pooler.client() as new:
+            assert new.value("SELECT 'new'") == "new"
         client.query("COMMIT")
         client.terminate()
     finally:
         os.kill(second, signal.SIGTERM)
     wait_until(lambda: not alive(second), 15, "the new process to be gone")
+    assert not pid_file.exists()
+
+
+def test_c1_26_daemon_that_only_shuts_down(doorman, tmp_path):
+    pid_file = tmp_path / "pooler.pid"
+    pooler = doorman(arguments=["--daemon"], general={"daemon_pid_file": str(pid_file)}, wait=False,
+                     environment={"PG_DOORMAN_CI_SHUTDOWN_ONLY": "1"})
+    assert pooler.wait(15) == 0
+    pid = int(pid_file.read_text())
+    client = pooler.client()
+    client.query("BEGIN")
+    client.query("SELECT 1")
+    os.kill(pid, signal.SIGINT)
+    assert client.value("SELECT 2") == "2"
+    client.send(wire.query("COMMIT"))
+    messages = client.wait_closed()
+    assert wire.tags(messages) == ["COMMIT"]
+    assert [e["C"] for e in wire.errors(messages)] == ["58006"]
+    wait_until(lambda: not alive(pid), 15, "the process to be gone")
     assert not pid_file.exists()
 
 

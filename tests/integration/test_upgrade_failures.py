@@ -151,10 +151,20 @@ def test_b02_program_that_ends_at_once(scene, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_b02_program_that_hangs(scene, monkeypatch, tmp_path):
-    link = run_from_link(monkeypatch, tmp_path)
-    now = scene(general={"query_wait_timeout": "60s"})
-    replace(link, "#!/bin/sh\n[ \"$1\" = -t ] && exit 0\nexec sleep 60\n")
-    now.fails("did not signal readiness")
+    """As it starts, and as it checks the configuration: at the same time, for either takes long."""
+    ends = {"starts": ("[ \"$1\" = -t ] && exit 0", "did not signal readiness"),
+            "checks": ("", "did not end in time")}
+    scenes = []
+    for name, (line, words) in ends.items():
+        place = tmp_path / name
+        place.mkdir()
+        link = run_from_link(monkeypatch, place)
+        scenes.append((scene(general={"query_wait_timeout": "60s"}), words))
+        replace(link, "#!/bin/sh\n%s\nexec sleep 60\n" % line)
+    for now, _ in scenes:
+        now.upgrading.request()
+    for now, words in scenes:
+        now.failed(words)
 
 
 def test_b18_no_room_for_descriptors(scene):
@@ -311,11 +321,39 @@ def test_b02_successor_stands_still_before_the_commit(scene):
     """At each step of the freeze, and no longer than that may last."""
     scenes = [scene(point + ":" + action) for point, action in (
         ("fds", "stop-other"), ("begin", "stop-other"), ("s-begin", "stand"), ("s-fds", "stand"),
-        ("s-end", "stand"))]
+        ("s-end", "stand"), ("s-prepared", "stand"))]
     for now in scenes:
         now.upgrading.request()
     for now in scenes:
         now.failed("did not answer in time")
+
+
+def test_b02_successor_stands_still_as_it_starts(scene):
+    scenes = [scene(point, general={"upgrade_ready_timeout": "500ms", "query_wait_timeout": "60s"})
+              for point in ("spawned:stop-other", "greeted:stop-other", "s-hello:stand",
+                            "s-greeted:stand", "s-ready:stand")]
+    for now in scenes:
+        now.upgrading.request()
+    for now in scenes:
+        now.failed("did not signal readiness")
+
+
+def test_b02_successor_stands_still_before_it_goes_on(scene):
+    """It has touched nothing: it is ended, and everything taken back."""
+    now = scene("s-commit:stand", general={"query_wait_timeout": "60s"})
+    now.fails("it is killed")
+    assert now.upgrading.status()["result"] == "reclaimed"
+
+
+def test_b02_successor_stands_still_as_it_begins_to_serve(scene):
+    """What is its own stays its own; all is served when it goes on."""
+    now = scene("s-adopted:stand", general={"query_wait_timeout": "60s"})
+    now.upgrading.request()
+    standing = wait_until(lambda: now.upgrading.standing(), 20, "the new process to stand still")
+    assert standing != now.upgrading.pid
+    now.wait_for("upgrade: moved", 20)
+    os.kill(standing, signal.SIGCONT)
+    now.succeeds()
 
 
 @pytest.mark.parametrize("point", ["spawned", "greeted", "ready", "freeze", "begin", "fds",

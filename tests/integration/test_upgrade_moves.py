@@ -204,21 +204,23 @@ def test_b14_unix_socket_and_its_clients_move(upgrading, tmp_path):
     refused = []
     done = threading.Event()
 
-    def knock():
+    def knock(host):
         while not done.is_set():
             try:
-                pooler.doorman.connect(host=str(tmp_path)).close()
+                pooler.doorman.connect(host=host).close()
             except psycopg2.Error as error:
                 refused.append(str(error))
 
-    knocker = threading.Thread(target=knock)
-    knocker.start()
+    knockers = [threading.Thread(target=knock, args=(host,)) for host in (str(tmp_path), "127.0.0.1")]
+    for knocker in knockers:
+        knocker.start()
     for _ in range(3):
         pooler.upgrade()
         cursor.execute("SELECT 2")
         assert cursor.fetchone() == (2,)
     done.set()
-    knocker.join()
+    for knocker in knockers:
+        knocker.join()
     assert not refused
     assert os.stat(path).st_ino == inode
     client.close()

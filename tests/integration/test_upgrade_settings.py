@@ -146,6 +146,24 @@ def test_b02_without_guard_the_listeners_are_let_go_at_once(with_login):
     assert client.wait_closed() == []
 
 
+def test_b02_old_process_dies_with_those_who_stayed(with_login):
+    """They are lost, and they alone."""
+    pooler, client = with_login(upgrade_settle_timeout="0", upgrade_linger=HOUR)
+    moved = pooler.doorman.client()
+    moved.query("BEGIN")
+    pooler.doorman.expected_status = -signal.SIGKILL
+    pooler.request()
+    say(pooler, "1 clients stay for now")
+    os.kill(pooler.pid, signal.SIGKILL)
+    assert client.wait_closed() == []
+    pooler.follow()
+    assert wire.status(moved.query("SELECT 1")) == "T"
+    wait_until(lambda: pooler.status()["result"] == "adopted", 10, "the new process to know")
+    with pooler.doorman.client() as new:
+        assert new.value("SELECT 2") == "2"
+    moved.terminate()
+
+
 def test_b02_linger_is_for_those_who_stay(with_login):
     pooler, client = with_login(upgrade_linger="1s", shutdown_timeout=HOUR,
                                 upgrade_settle_timeout="0")
