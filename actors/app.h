@@ -124,6 +124,7 @@ struct app {
     _Atomic uint64_t check_cache;
     _Atomic bool draining;
     _Atomic bool handed_over;  /* the successor says how many connections there may be */
+    _Atomic bool resting;      /* somebody who is to leave has come to rest */
     _Atomic bool handing_over; /* an upgrade is under way: no connections are opened in advance */
     /* Leases taken less leases given back, by worker: their sum counts, one alone may be below 0.
      */

@@ -40,6 +40,8 @@
     X(POOL_RESUME,    F_U(unused))                                                                 \
     X(POOL_RECONNECT, F_U(unused))                                                                 \
     X(POOL_DRAIN,     F_U(unused))                                                                 \
+    /* upgrade -> pool: the process is not drained after all */                                    \
+    X(POOL_SERVE,     F_U(unused))                                                                 \
     /* upgrade -> pool: the predecessor has no connections any more */                             \
     X(POOL_ALONE,     F_U(unused))                                                                 \
     /* pool -> backend */                                                                          \
@@ -92,6 +94,8 @@
     X(LISTENER_HOLD,  F_U(unused))                                                                 \
     X(LISTENER_RESUME, F_U(unused))                                                                \
     X(DAEMON_SHUTDOWN, F_U(unused))                                                                \
+    /* upgrade -> session: it is to leave; how: enum session_leaving */                            \
+    X(SESSION_LEAVE,  F_U(how))                                                                    \
     /* upgrade -> session: it is another process's now */                                          \
     X(SESSION_MOVED,  F_U(unused))                                                                 \
     /* helper -> session; right: the password was (when it was to be compared) */                  \

@@ -55,6 +55,7 @@ static void pool_receive(struct worker *w, struct actor *self, struct message *m
         p->draining = true;
         pool_end_idle(w, p, "graceful shutdown - releasing server connection");
         break;
+    case MSG_POOL_SERVE: p->draining = false; break;
     default: INVARIANT(!"a pool does not understand this kind of message");
     }
     pool_permits_settle(w, p);

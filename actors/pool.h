@@ -73,6 +73,7 @@ struct pool {
     uint32_t replaced; /* backends near their end for which another was opened */
     uint32_t extra;    /* backends that were inherited in use and have not come back yet */
     uint32_t staying;  /* backends that the predecessor still has, and will hand over or close */
+    uint32_t staying_extra; /* of them, not counted against pool_size: they do not come here */
 
     struct waiter *waiters; /* ring; positions run freely */
     uint64_t waiters_head;
@@ -135,7 +136,7 @@ void pool_forget_backend(struct worker *w, struct pool *p, struct backend *b);
 void pool_adopt_backend(struct worker *w, struct pool *p, struct backend *b, bool leased);
 /* Behind them: how many stay with the other process. They hold permits until it says otherwise, or
  * POOL_ALONE that it has ended. */
-void pool_adopt_end(struct worker *w, struct pool *p, uint32_t staying);
+void pool_adopt_end(struct worker *w, struct pool *p, uint32_t staying, bool drains);
 void pool_append_waiter(struct pool *p, struct waiter waiter);
 /* A pool that this configuration does not have, for server connections from another process that
  * are in use: it serves nobody else, and ends with the last of them. POOL_CONFIGURE must follow. */

@@ -39,7 +39,7 @@ static uint32_t usable(const struct pool *p)
 /* Of pool_size. What a predecessor still has is on its way here. */
 static uint32_t taken(const struct pool *p)
 {
-    return pool_size_counted(p) + p->staying;
+    return pool_size_counted(p) + p->staying - p->staying_extra;
 }
 
 /* --- is it quicker to wait? --- */
@@ -130,11 +130,12 @@ enum cause { FOR_NOBODY, FOR_WAITERS, FOR_MINIMUM };
 /* Whom would one more connection serve? */
 static enum cause cause_to_open(struct worker *w, struct pool *p)
 {
-    if (p->draining || p->removed || p->paused || taken(p) >= p->effective->pool_size)
+    if (p->removed || p->paused || taken(p) >= p->effective->pool_size)
         return FOR_NOBODY;
-    if (p->waiting > coming(p) && !returns_are_quicker(w, p))
+    /* What comes back to a pool that drains is closed. */
+    if (p->waiting > coming(p) && (p->draining || !returns_are_quicker(w, p)))
         return FOR_WAITERS;
-    if (atomic_load_explicit(&app.handing_over, memory_order_relaxed))
+    if (p->draining || atomic_load_explicit(&app.handing_over, memory_order_relaxed))
         return FOR_NOBODY;
     return usable(p) + p->staying < p->effective->min_pool_size ? FOR_MINIMUM : FOR_NOBODY;
 }

@@ -34,6 +34,11 @@ void pool_forget_backend(struct worker *w, struct pool *p, struct backend *b)
     b->state = BACKEND_CLOSING;
 }
 
+static bool counts_later(const struct pool *p)
+{
+    return strcmp(p->config->general.upgrade_inherited_accounting, "strict") != 0;
+}
+
 void pool_adopt_backend(struct worker *w, struct pool *p, struct backend *b, bool leased)
 {
     pool_permits_inherit(w, p, 1);
@@ -41,7 +46,7 @@ void pool_adopt_backend(struct worker *w, struct pool *p, struct backend *b, boo
     pool_backend_go(p, b, BACKEND_IDLE);
     p->replaced += b->replaced;
     if (leased) {
-        b->extra = strcmp(p->config->general.upgrade_inherited_accounting, "strict") != 0;
+        b->extra = counts_later(p);
         p->extra += b->extra;
         pool_backend_go(p, b, BACKEND_LEASED);
     } else {
@@ -49,11 +54,12 @@ void pool_adopt_backend(struct worker *w, struct pool *p, struct backend *b, boo
     }
 }
 
-void pool_adopt_end(struct worker *w, struct pool *p, uint32_t staying)
+void pool_adopt_end(struct worker *w, struct pool *p, uint32_t staying, bool drains)
 {
     if (staying > p->staying)
         pool_permits_inherit(w, p, staying - p->staying);
     for (uint32_t i = staying; i < p->staying && p->permits.coordinator != 0; i++)
         pool_permit_release(w, p, EVICTED_NOT);
     p->staying = staying;
+    p->staying_extra = drains && counts_later(p) ? staying : 0;
 }

@@ -92,7 +92,7 @@ void pool_on_pause(struct worker *w, struct pool *p, bool paused)
 
 void pool_on_alone(struct worker *w, struct pool *p)
 {
-    pool_adopt_end(w, p, 0);
+    pool_adopt_end(w, p, 0, false);
     pool_dispatch(w, p);
 }
 

@@ -390,6 +390,7 @@ static void session_receive(struct worker *w, struct actor *self, struct message
     case MSG_SESSION_CANCEL: session_on_cancel(w, s, m); break;
     case MSG_CANCEL_DONE: session_close(w, s, NULL); break;
     case MSG_SESSION_DRAIN: session_drain(w, s); break;
+    case MSG_SESSION_LEAVE: session_on_leave(w, s, m); break;
     case MSG_ADMIN_RESULT: session_on_admin_result(w, s, m); break;
     case MESSAGE_ALARM: session_on_alarm(w, s, m); break;
     default: INVARIANT(!"a session does not understand this kind of message");

@@ -115,6 +115,7 @@ struct session {
     bool copy_asked : 1;      /* has it failed, and which Syncs are answered? */
     bool copy_due : 1;        /* that is to be asked behind the message that is passing */
     bool copy_held : 1;       /* a ReadyForQuery is kept back, the client's or not */
+    bool leaves : 1;          /* SESSION_DRAIN: not to be ended, but to go to another process */
     bool copy_skips : 1;      /* if it is not, the client is to send a Sync before all else */
     uint8_t key_more;         /* bytes of the cancel key behind the names, after `secret` */
     uint16_t flags;
@@ -440,7 +441,14 @@ static inline bool session_answers_wait(const struct session *s)
 }
 /* The process drains: at a message boundary the client is told and let go. */
 void session_drain(struct worker *w, struct session *s);
-/* With SESSION_DRAIN, at such a boundary: true when it was told why it ends. */
+enum session_leaving {
+    LEAVING_NOT,  /* it stays after all */
+    LEAVING,      /* it begins no further transaction: another process does that for it */
+    LEAVING_ENDS, /* there is no more time */
+};
+void session_on_leave(struct worker *w, struct session *s, struct message *m);
+/* With SESSION_DRAIN, at such a boundary: true when it was told why it ends, or is to be handed
+ * over and waits for that. */
 bool session_drained(struct worker *w, struct session *s);
 /* Tells it that the configuration has no pool for it, and ends it. */
 void session_pool_gone(struct worker *w, struct session *s, bool with_ready);

@@ -184,6 +184,11 @@ bool session_drained(struct worker *w, struct session *s)
         session_fatal(w, s, "58006", "pooler is shut down now", false);
         return true;
     }
+    if (s->leaves) { /* in session mode only without a backend */
+        if (s->phase == SESSION_IDLE)
+            atomic_store(&app.resting, true);
+        return s->phase == SESSION_IDLE;
+    }
     /* It came from another process whose configuration had a pool for it. */
     if (atomic_load(&s->shared->pool) == 0) {
         session_pool_gone(w, s, false);
@@ -191,6 +196,34 @@ bool session_drained(struct worker *w, struct session *s)
     }
     s->flags &= (uint16_t)~SESSION_DRAIN; /* there is one again */
     return false;
+}
+
+/* --- leaving --- */
+
+static void stay(struct worker *w, struct session *s)
+{
+    if (!s->leaves)
+        return;
+    s->leaves = false;
+    s->flags &= (uint16_t)~SESSION_DRAIN;
+    session_on_client_input(w, s);
+}
+
+void session_on_leave(struct worker *w, struct session *s, struct message *m)
+{
+    switch ((enum session_leaving)message_get_SESSION_LEAVE(m).how) {
+    case LEAVING_NOT: stay(w, s); break;
+    case LEAVING:
+        s->flags |= SESSION_DRAIN;
+        s->leaves = true;
+        break;
+    case LEAVING_ENDS:
+        if (s->phase == SESSION_CANCEL)
+            session_close(w, s, NULL);
+        else
+            session_fatal(w, s, "58006", "pooler is shut down now", false);
+        break;
+    }
 }
 
 /* --- cancel --- */

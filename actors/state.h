@@ -13,7 +13,7 @@
 
 #include "runtime/pack.h"
 
-enum { STATE_MAJOR = 1, STATE_MINOR = 12 };
+enum { STATE_MAJOR = 1, STATE_MINOR = 13 };
 
 enum state_section {
     STATE_HEADER = 1,
@@ -77,7 +77,8 @@ enum state_section {
     X(67, U, staying)          \
     X(68, B, secret)           \
     X(69, B, overlay)          \
-    X(70, R, times)
+    X(70, R, times)            \
+    X(71, U, drains)
 
 #define STATE_BACKEND_FIELDS(X) \
     X(1, U, id)                 \

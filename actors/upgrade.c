@@ -8,11 +8,14 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum {
     SETTLE_LOOK_US = 2000,
     ROUND_PAUSE_MS = 10,      /* what could not move is looked at again */
     ROUND_PAUSE_MAX_MS = 250, /* that much later each time, up to this */
+    REST_LOOK_MS = 10,        /* whoever leaves as soon as it rests waits no longer */
+    LAST_WORD_US = 1000000,   /* for clients to hear why they end */
     BARRIER_MS = 1000,        /* for the service manager to read what it was told */
     BACKENDS_WAIT_US =
         500000, /* for server connections between two states, when all clients went */
@@ -44,6 +47,7 @@ static void make_plan(struct upgrade_plan *plan)
                                                             : g->upgrade_linger;
 
     *plan = (struct upgrade_plan){
+        .drains = strcmp(g->upgrade_mode, "drain") == 0,
         .aborts = strcmp(g->upgrade_incomplete, "abort") == 0,
         .ready_us = g->upgrade_ready_timeout * 1000,
         .settle_us = g->upgrade_settle_timeout * 1000,
@@ -58,6 +62,11 @@ void upgrade_listeners(struct listener *tcp, struct listener *local)
 {
     listeners[0] = tcp;
     listeners[1] = local;
+}
+
+static uint32_t remaining(void)
+{
+    return atomic_load(&app.clients);
 }
 
 static int left_ms(uint64_t until_us)
@@ -300,6 +309,41 @@ static void say_moved(const struct upgrade_status *s)
              s->sessions_left, s->left_reasons[0] == '\0' ? "" : ": ", s->left_reasons);
 }
 
+/* --- in a drain: what stays comes to its end here --- */
+
+static void tell_sessions(enum session_leaving how)
+{
+    size_t count = 0;
+    actor_id *sessions = actor_list(&session_type, &count);
+
+    for (size_t i = 0; i < count; i++)
+        actor_tell(NULL, sessions[i], MESSAGE(SESSION_LEAVE, .how = how));
+    free(sessions);
+}
+
+static void tell_pool_to_drain(void *context, struct pool_shared *shared)
+{
+    bool drain = *(const bool *)context;
+
+    actor_tell_kind(NULL, atomic_load(&shared->pool), drain ? MSG_POOL_DRAIN : MSG_POOL_SERVE);
+}
+
+static void drain(bool on)
+{
+    tell_sessions(on ? LEAVING : LEAVING_NOT);
+    directory_each(tell_pool_to_drain, &on);
+}
+
+/* Who is still here is told so. Nobody is waited for for long. */
+static void cut_off(void)
+{
+    uint64_t until_us = clock_us() + LAST_WORD_US;
+
+    tell_sessions(LEAVING_ENDS);
+    while (remaining() > 0 && clock_us() < until_us && !runtime_stopping())
+        handoff_pause(SETTLE_LOOK_US);
+}
+
 /* The sessions are the successor's. What clients arrive on is, too, but is kept for a while. */
 static void hand_over_sessions(struct upgrade *u)
 {
@@ -316,6 +360,8 @@ static void hand_over_sessions(struct upgrade *u)
         log_warn("sd_notify MAINPID failed: %s", why.text);
     upgrade_status_get(&status);
     say_moved(&status);
+    if (u->plan.drains)
+        drain(true);
 }
 
 static void end_guard(struct upgrade *u)
@@ -336,13 +382,10 @@ static bool serve_again(struct upgrade *u)
     atomic_store(&app.handed_over, false);
     if (notify_main_pid(process_self(), &why) != 0)
         log_warn("sd_notify MAINPID failed: %s", why.text);
+    if (u->plan.drains)
+        drain(false);
     take_back(u, "lost", "the new process has died when it had just taken over");
     return true;
-}
-
-static uint32_t remaining(void)
-{
-    return atomic_load(&app.clients);
 }
 
 /* What comes from the successor meanwhile. False: it has gone. */
@@ -385,6 +428,28 @@ static bool rest_is_over(const struct upgrade *u, uint64_t *emptied_us)
     log_error("Graceful shutdown timed out. %u clients remain (%u in transactions), closing "
               "forcibly: %s",
               remaining(), app_leases(), status.left_reasons);
+    cut_off();
+    return true;
+}
+
+/* Till then, or sooner if somebody who is to leave has come to rest. False: the successor has gone.
+ */
+static bool await_round(struct upgrade *u, uint64_t until_us)
+{
+    while (!runtime_stopping()) {
+        int wait_ms = left_ms(until_us);
+
+        if (u->guard_until_us != 0)
+            wait_ms = MIN(wait_ms, left_ms(u->guard_until_us));
+        if (u->plan.drains)
+            wait_ms = MIN(wait_ms, (int)REST_LOOK_MS);
+        if (!listen_a_while(u, wait_ms))
+            return false;
+        if (u->guard_until_us != 0 && clock_us() >= u->guard_until_us)
+            end_guard(u);
+        if (clock_us() >= until_us || atomic_exchange(&app.resting, false))
+            break;
+    }
     return true;
 }
 
@@ -392,18 +457,12 @@ static bool rest_is_over(const struct upgrade *u, uint64_t *emptied_us)
 static bool move_the_rest(struct upgrade *u)
 {
     uint64_t emptied_us = 0;
-    int pause_ms = ROUND_PAUSE_MS;
+    unsigned pause_ms = ROUND_PAUSE_MS;
     struct failure why;
 
     while (!rest_is_over(u, &emptied_us)) {
-        int wait_ms = pause_ms;
-
-        if (u->guard_until_us != 0)
-            wait_ms = MIN(wait_ms, left_ms(u->guard_until_us));
-        if (!listen_a_while(u, wait_ms))
+        if (!await_round(u, clock_us() + pause_ms * 1000ull))
             return false;
-        if (u->guard_until_us != 0 && clock_us() >= u->guard_until_us)
-            end_guard(u);
         enum round_result result = upgrade_round(&u->child, &u->plan, u->generation, ++u->round,
                                                  &why);
         if (result == ROUND_FAILED)
@@ -411,7 +470,7 @@ static bool move_the_rest(struct upgrade *u)
         if (result == ROUND_LOST || result == ROUND_RECLAIMED)
             return false;
         pause_ms = result == ROUND_MOVED ? ROUND_PAUSE_MS
-                                         : MIN(pause_ms * 2, (int)ROUND_PAUSE_MAX_MS);
+                                         : MIN(pause_ms * 2, (unsigned)ROUND_PAUSE_MAX_MS);
     }
     return true;
 }

@@ -59,6 +59,7 @@ void upgrade_failed(const char *result, const char *error);
 
 /* What the configuration says of upgrades, as one finds it when it begins. */
 struct upgrade_plan {
+    bool drains;        /* upgrade_mode: transactions end in this process */
     bool aborts;        /* upgrade_incomplete: rather than leaving clients for later */
     uint64_t ready_us;  /* from the start of the new process to its word that it waits */
     uint64_t settle_us; /* for logins, before the freeze */

@@ -49,7 +49,8 @@ static void wake_pools(struct building *b)
     }
     for (size_t i = 0; i < b->d->pool_count; i++) {
         if (!b->pools[i]->removed)
-            pool_adopt_end(b->w, b->pools[i], (uint32_t)b->d->pools[i].staying);
+            pool_adopt_end(b->w, b->pools[i], (uint32_t)b->d->pools[i].staying,
+                           b->d->pools[i].drains != 0);
         actor_tell_kind(b->w, actor_id_of(&b->pools[i]->actor), MSG_POOL_CONFIGURE);
     }
 }

@@ -129,11 +129,14 @@ static enum upgrade_reason judge_phase(const struct worker *w, const struct sess
     return UPGRADE_LEFT_ENDING;
 }
 
-static enum upgrade_reason judge_session(const struct worker *w, const struct session *s)
+static enum upgrade_reason judge_session(const struct worker *w, const struct upgrade_load *load,
+                                         const struct session *s)
 {
     if (s->client != CLIENT_OPEN || s->actor.dying)
         return UPGRADE_LEFT_ENDING;
     /* What is underway tells more than that its mailbox is not empty. */
+    if (s->phase == SESSION_BOUND && load->scope != UPGRADE_EVERYTHING)
+        return UPGRADE_LEFT_TRANSACTION;
     enum upgrade_reason reason = judge_phase(w, s);
     if (reason != UPGRADE_MOVES)
         return reason;
@@ -194,7 +197,7 @@ static void choose_sessions(struct worker *w, struct upgrade_load *load)
     find_waiters(load, waits);
     for (size_t i = 0; i < count; i++) {
         struct session *s = session_of(actor_find(ids[i]));
-        enum upgrade_reason reason = judge_session(w, s);
+        enum upgrade_reason reason = judge_session(w, load, s);
 
         if (reason == UPGRADE_MOVES && s->phase == SESSION_WAITING && !waits[s->actor.index])
             reason = UPGRADE_LEFT_BUSY;
@@ -220,7 +223,7 @@ static void choose_idle(struct worker *w, struct upgrade_load *load, struct pool
         if (b->actor.index < load->record_size && load->record_of[b->actor.index] != 0)
             continue; /* it goes with its session */
         enum upgrade_reason reason = judge_idle(w, b);
-        if (reason == UPGRADE_MOVES && !p->removed) {
+        if (reason == UPGRADE_MOVES && !p->removed && load->scope == UPGRADE_EVERYTHING) {
             add_backend(load, b);
             continue;
         }

@@ -19,6 +19,7 @@
     X(CANCEL, "a cancel request is under way")                \
     X(BUSY, "between two steps")                              \
     X(SENDING, "bytes are being sent")                        \
+    X(TRANSACTION, "in a transaction")                        \
     X(BACKEND_LOGIN, "server connection logging in")          \
     X(BACKEND_WORK, "server connection being cleaned or checked")
 enum upgrade_reason {
@@ -30,7 +31,14 @@ enum upgrade_reason {
 };
 const char *upgrade_reason_text(enum upgrade_reason reason);
 
+/* Who may leave at all. */
+enum upgrade_scope {
+    UPGRADE_EVERYTHING,
+    UPGRADE_WITHOUT_BACKENDS, /* clients that hold none; backends stay */
+};
+
 struct upgrade_load {
+    enum upgrade_scope scope;
     struct session **sessions; /* that move; record n is at n-1 */
     size_t session_count;
     struct backend **backends;

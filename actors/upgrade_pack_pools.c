@@ -215,6 +215,7 @@ void put_pools(struct packing *p)
             .failures = pool->failures,
             .creations = pool->scaling.creations,
             .staying = staying_of(p, pool),
+            .drains = p->load->scope != UPGRADE_EVERYTHING,
             .schema_epoch = atomic_load(&pool->shared->ddl_epoch),
         };
         if (atomic_load(&pool->shared->pool) == actor_id_of(&pool->actor)) {

@@ -78,7 +78,7 @@ static bool sends_left(const struct round *r)
     return false;
 }
 
-static int stop(struct round *r, struct failure *why)
+static int stop(struct round *r, enum upgrade_scope scope, struct failure *why)
 {
     bool stopped = false;
 
@@ -90,6 +90,7 @@ static int stop(struct round *r, struct failure *why)
     r->frozen_us = clock_us();
     freeze_on(0, freeze_settle, NULL);
     upgrade_load_conns(&r->load);
+    r->load.scope = scope;
     freeze_each(hold_receives, r);
     for (int i = 0; i < HOLD_ATTEMPTS && sends_left(r); i++)
         freeze_each(hold_sends, r);
@@ -376,16 +377,17 @@ static void round_free(struct round *r)
     upgrade_load_free(&r->load);
 }
 
-/* Those whose client has gone need not move. */
+/* Those whose client has gone need not move; in a drain those in transactions are not to. */
 static bool incomplete(const struct round *r, struct failure *why)
 {
     const struct upgrade_load *load = &r->load;
     uint32_t count = 0;
 
     for (unsigned reason = 1; reason < UPGRADE_LEFT_BACKEND_LOGIN; reason++) {
-        bool gone = reason == UPGRADE_LEFT_ENDING || reason == UPGRADE_LEFT_ABANDONED;
+        bool expected = reason == UPGRADE_LEFT_ENDING || reason == UPGRADE_LEFT_ABANDONED ||
+                        reason == UPGRADE_LEFT_TRANSACTION;
 
-        if (load->left[reason] > 0 && !gone && count++ == 0)
+        if (load->left[reason] > 0 && !expected && count++ == 0)
             fail(why, "upgrade_incomplete: %u of the clients cannot move now: %s",
                  load->left[reason], upgrade_reason_text((enum upgrade_reason)reason));
     }
@@ -418,7 +420,7 @@ enum round_result upgrade_round(const struct upgrade_child *child, const struct 
 {
     struct round r = {.child = child, .page_fd = -1, .document_fd = -1, .guard_us = plan->guard_us};
 
-    if (stop(&r, why) != 0)
+    if (stop(&r, plan->drains ? UPGRADE_WITHOUT_BACKENDS : UPGRADE_EVERYTHING, why) != 0)
         return ROUND_FAILED;
     r.deadline_us = r.frozen_us + plan->freeze_us;
     enum round_result result = run(&r, plan->aborts, generation, round, why);

@@ -26,7 +26,7 @@ FIELDS = {
         # Pauses are found anew; a batch that moved is not sent again; the reply to a check query
         # is not kept.
         "begins as new": """replayed drained_bytes client_mark server_mark server_held_us
-            client_held_us capture""",
+            client_held_us capture leaves""",
     },
     ("actors/backend.h", "backend"): {
         "written": """conn pool number pid key key_len address address_len created_us lifetime_us
@@ -44,7 +44,7 @@ FIELDS = {
             skipped replaying clean_waits hangup replacement streaming stream_len""",
     },
     ("actors/pool.h", "pool"): {
-        "written": """shared staying idle idle_head idle_count idle_size waiters waiters_head waiters_tail
+        "written": """shared staying staying_extra idle idle_head idle_count idle_size waiters waiters_head waiters_tail
             waiters_size waiting parameters parameters_known epoch paused dynamic
             scaling""",
         "made anew": """actor config effective backends count replaced extra mixed_deadlines permits

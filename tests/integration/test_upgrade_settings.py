@@ -185,3 +185,109 @@ def test_b02_incomplete_aborts(with_login):
     client.until_ready()
     pooler.upgrade()
     assert wire.tags(client.query("COMMIT")) == ["COMMIT"]
+
+
+# ---- upgrade_mode: drain
+
+
+DRAIN = {"upgrade_mode": "drain", "upgrade_guard": "0"}
+
+
+def test_b02_drain_lets_transactions_end_where_they_are(upgrading, postgres):
+    pooler = upgrading(pool_size=1, general=DRAIN)
+    idle = pooler.doorman.client()
+    idle.query("BEGIN")  # no server has seen it
+    busy = pooler.doorman.client()
+    busy.query("BEGIN")
+    pid = busy.value("SELECT pg_backend_pid()")
+    waiting = pooler.doorman.client()
+    waiting.send(query("SELECT pg_backend_pid()"))
+    wait_until(lambda: pooler.doorman.pool_row()["cl_waiting"] == 1, 5, "the client to wait")
+    first = pooler.pid
+    pooler.request()
+    say(pooler, "clients stay for now: 1 in a transaction")
+    # Others need not wait for the transaction, even with a pool of one.
+    (served,), = wire.rows(waiting.until_ready())
+    assert served != pid
+    assert idle.value("SELECT pg_backend_pid()") == served
+    assert wire.tags(idle.query("COMMIT")) == ["COMMIT"]
+    assert alive(first) and busy.value("SELECT pg_backend_pid()") == pid
+    assert wire.tags(busy.query("COMMIT")) == ["COMMIT"]
+    assert busy.value("SELECT pg_backend_pid()") == served
+    pooler.follow()
+    assert idle.value("SELECT pg_backend_pid()") == served
+    wait_until(lambda: len(postgres.backends()) == 1, 10, "the old server connection to be closed")
+    for client in (idle, busy, waiting):
+        client.terminate()
+
+
+def test_b02_drain_finds_a_moment_of_a_busy_client(upgrading, postgres):
+    """It has always sent further transactions before the last one is answered."""
+    pooler = upgrading(general=DRAIN)
+    client = pooler.doorman.client()
+    first = pooler.pid
+    client.send(query("SELECT 0") * 2)
+    done = 0
+    pooler.request()
+    while alive(first) or done < 100:
+        client.send(query("SELECT %d" % done))
+        assert len(wire.rows(client.until_ready())) == 1
+        done += 1
+    for _ in range(2):
+        client.until_ready()
+    pooler.follow()
+    assert "0 clients left behind" in pooler.doorman.log()
+    client.terminate()
+
+
+def test_b02_drain_statements_and_cancel_go_along(upgrading):
+    pooler = upgrading(general=DRAIN)
+    client = pooler.doorman.client()
+    client.send(wire.parse("one", "SELECT 41 + 1") + wire.sync())
+    client.until_ready()
+    stays_here = pooler.doorman.client()
+    stays_here.query("BEGIN")
+    stays_here.send(query("SELECT pg_sleep(60)"))
+    pooler.request()
+    say(pooler, "upgrade: moved")
+    client.send(wire.bind("", "one") + wire.execute() + wire.sync())
+    assert wire.rows(client.until_ready()) == [["42"]]
+    # The request comes to the new process, the statement runs for the old one.
+    with wire.Wire(pooler.doorman.address) as other:
+        other.send(wire.cancel_request(stays_here.pid, stays_here.key))
+        other.wait_closed()
+    assert wire.errors(stays_here.until_ready())[0]["C"] == "57014"
+    stays_here.query("ROLLBACK")
+    pooler.follow()
+    assert stays_here.value("SELECT 1") == "1"
+    for one in (client, stays_here):
+        one.terminate()
+
+
+def test_b02_drain_ends_who_stays_too_long(upgrading):
+    """In session mode a client keeps its server connection, and so stays."""
+    pooler = upgrading(pool_mode="session", general={**DRAIN, "upgrade_linger": "1s"})
+    holds = pooler.doorman.client()
+    assert holds.value("SELECT 1") == "1"
+    free = pooler.doorman.client()
+    pooler.upgrade()
+    assert wire.errors(holds.wait_closed())[0]["C"] == "58006"
+    assert free.value("SELECT 2") == "2"
+    free.terminate()
+
+
+def test_b02_drain_is_taken_back_when_the_successor_dies(upgrading):
+    pooler = upgrading(general={**DRAIN, "upgrade_guard": HOUR})
+    client = pooler.doorman.client()
+    client.query("BEGIN")
+    client.query("SELECT 1")
+    pooler.request()
+    successor = successor_of(pooler)
+    os.kill(successor, signal.SIGKILL)
+    say(pooler, "are lost")
+    assert wire.tags(client.query("COMMIT")) == ["COMMIT"]
+    assert client.value("SELECT 2") == "2"
+    with pooler.doorman.client() as new:
+        assert new.value("SELECT 3") == "3"
+    assert alive(pooler.pid)
+    client.terminate()

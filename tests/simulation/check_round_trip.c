@@ -198,6 +198,7 @@ static void compare_documents(struct state_document *a, struct state_document *b
         a->pools[i].waiters = later(a->pools[i].waiters, late_us, &waiters);
         a->pools[i].failures = b->pools[i].failures; /* each process finds out for itself */
         a->pools[i].staying = b->pools[i].staying;   /* of the old process, which it leaves */
+        a->pools[i].drains = b->pools[i].drains;
         if (a->pools[i].parameters_known == 0)
             a->pools[i].parameters = b->pools[i].parameters; /* old ones mean nothing */
         compare_pools(&a->pools[i], &b->pools[i]);
