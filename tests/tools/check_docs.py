@@ -5,7 +5,8 @@ Reads the Markdown files below docs/ (or those given). In text between backquote
 paths of the tree (`*` stands for anything in a name), and plain identifiers as words anywhere in
 the sources. Links to files must lead somewhere. Code blocks are left alone, but for their
 `name()`. Source files that docs/architecture.md does not describe are named and do no harm. The
-schema of the state is held to its list (check_schema.py). The last line is `N passed, N failed`.
+schema of the state is held to its list (check_schema.py), and the fields of what moves in an upgrade
+to theirs (check_fields.py). The last line is `N passed, N failed`.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import os
 import re
 import sys
 
+import check_fields
 import check_schema
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -158,11 +160,12 @@ def main():
             print("%s:%d: %s" % (os.path.relpath(path, TOP), line, fault))
     if not options.files:
         name_undescribed(tree)
-        count, faults = check_schema.check()
-        looked += count
-        failed += len(faults)
-        for fault in faults:
-            print(fault)
+        for other in (check_schema, check_fields):
+            count, faults = other.check()
+            looked += count
+            failed += len(faults)
+            for fault in faults:
+                print(fault)
     print("%d passed, %d failed" % (looked - failed, failed))
     return 1 if failed else 0
 

@@ -229,7 +229,8 @@ def accept():
         raise SystemExit("\n".join(faults))
     if faults and minor <= newest:
         if os.path.exists(os.path.join(TOP, "tests/golden/state-%d.%d.bin" % (major, minor))):
-            raise SystemExit("raise STATE_MINOR in actors/state.h to %d first" % (newest + 1))
+            raise SystemExit("raise STATE_MINOR in actors/state.h to %d first; or, if 1.%d has come "
+                             "with this very change, remove its document" % (newest + 1, minor))
     now = present()
     listed = {(line.what, line.number) for line in lines if line.until is None}
     for line in lines:
