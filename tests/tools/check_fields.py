@@ -42,11 +42,12 @@ FIELDS = {
             skipped replaying clean_waits hangup replacement streaming stream_len""",
     },
     ("actors/pool.h", "pool"): {
-        "written": """shared staying staying_extra idle idle_head idle_count idle_size waiters waiters_head waiters_tail
+        "written": """shared staying idle idle_head idle_count idle_size waiters waiters_head waiters_tail
             waiters_size waiting parameters parameters_known epoch paused dynamic
             scaling""",
         "made anew": """actor config effective backends count replaced extra mixed_deadlines permits
-            evict_age_us reserve_wait_us effective_minimum alarm_us removed""",
+            evict_age_us reserve_wait_us effective_minimum alarm_us removed
+            staying_extra""",
         "begins as new": """hoping draining failures retry_us served_us connect_us warm_us returns""",
     },
     ("actors/ledger.h", "ledger_entry"): {
