@@ -27,6 +27,7 @@ static bool is_known(uint64_t kind)
     case HANDOFF_COMMIT:
     case HANDOFF_COMMITTED:
     case HANDOFF_CANCEL:
+    case HANDOFF_LEFT:
     case HANDOFF_ERROR:
     case HANDOFF_BYE: return true;
     default: return false;

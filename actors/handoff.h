@@ -28,6 +28,7 @@ enum handoff_kind {
     HANDOFF_COMMITTED = 25, /* S: sessions, without pool, clock of the first one served */
     HANDOFF_CANCEL = 32,    /* both: number of the connection; text: the secret */
     HANDOFF_ERROR = 33,     /* both; text */
+    HANDOFF_LEFT = 34,      /* P: clients, server connections that it still has; text: why */
     HANDOFF_BYE = 36,       /* P: sessions, waiters, in transaction, backends, longest freeze */
 };
 

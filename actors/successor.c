@@ -314,6 +314,16 @@ static int adopt(struct arrival *a, struct failure *why)
     return 0;
 }
 
+static void note_left(struct upgrade_status *status, void *context)
+{
+    const struct handoff_packet *left = context;
+
+    status->sessions_left = left->n[0];
+    status->backends_left = left->n[1];
+    snprintf(status->left_reasons, sizeof status->left_reasons, "%.*s", (int)left->text.len,
+             (const char *)left->text.at);
+}
+
 /* --- ending --- */
 
 static void note_end(struct upgrade_status *status, void *context)
@@ -384,6 +394,7 @@ static int handle(struct arrival *a, struct handoff_packet *packet, struct failu
     case HANDOFF_END: return on_end(a, packet, why);
     case HANDOFF_COMMIT: return a->complete ? adopt(a, why) : 0;
     case HANDOFF_CANCEL: upgrade_cancel(packet); break;
+    case HANDOFF_LEFT: upgrade_status_change(note_left, packet); break;
     case HANDOFF_BYE: finish(packet); return 1;
     case HANDOFF_ERROR:
         return fail(why, "the old process: %.*s", (int)packet->text.len,

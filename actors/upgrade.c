@@ -37,6 +37,7 @@ struct upgrade {
     uint64_t deadline_us;    /* for what remains, once the rest has moved */
     uint64_t guard_until_us; /* the listeners are kept until then; 0: they are closed */
     uint64_t round;
+    struct upgrade_status told; /* what the successor knows of who is left */
 };
 
 static void make_plan(struct upgrade_plan *plan)
@@ -212,19 +213,26 @@ static int await_ready(struct upgrade *u, struct failure *why)
     }
 }
 
+/* What is told of the last one makes room for this one. */
+static void note_request(struct upgrade_status *status, void *context)
+{
+    (void)context;
+    *status = (struct upgrade_status){.generation = status->generation,
+                                      .predecessor = status->predecessor};
+    snprintf(status->phase, sizeof status->phase, "validating");
+    snprintf(status->result, sizeof status->result, "running");
+}
+
 static void note_child(struct upgrade_status *status, void *context)
 {
     const struct upgrade *u = context;
-    uint64_t generation = status->generation;
 
-    *status = (struct upgrade_status){
-        .generation = generation, .predecessor = status->predecessor, .successor = u->child.pid};
-    snprintf(status->result, sizeof status->result, "running");
+    status->successor = u->child.pid;
 }
 
 static int prepare(struct upgrade *u, struct failure *why)
 {
-    upgrade_phase("validating");
+    upgrade_status_change(note_request, NULL);
     if (upgrade_validate(why) != 0) {
         say_refused(why->text);
         return -1;
@@ -235,7 +243,6 @@ static int prepare(struct upgrade *u, struct failure *why)
         return -1;
     atomic_store(&child_pid, u->child.pid);
     upgrade_status_change(note_child, u);
-    upgrade_phase("starting");
     upgrade_test_point("spawned", u->child.pid);
     if (greet(u, why) != 0)
         return -1;
@@ -453,6 +460,23 @@ static bool await_round(struct upgrade *u, uint64_t until_us)
     return true;
 }
 
+/* The console is the successor's by now, which so can tell of those who stay here. */
+static void tell_left(struct upgrade *u)
+{
+    struct upgrade_status s;
+    struct failure why;
+
+    upgrade_status_get(&s);
+    uint64_t left[] = {s.sessions_left, s.backends_left};
+    if (s.sessions_left == u->told.sessions_left && s.backends_left == u->told.backends_left &&
+        strcmp(s.left_reasons, u->told.left_reasons) == 0)
+        return;
+    u->told = s;
+    if (handoff_send(u->child.link, HANDOFF_LEFT, left, COUNT_OF(left), bytes_of(s.left_reasons),
+                     NULL, 0, &why) != 0)
+        log_debug("upgrade: %s", why.text);
+}
+
 /* Round after round, for whoever could not move before. False: the successor has gone. */
 static bool move_the_rest(struct upgrade *u)
 {
@@ -461,6 +485,7 @@ static bool move_the_rest(struct upgrade *u)
     struct failure why;
 
     while (!rest_is_over(u, &emptied_us)) {
+        tell_left(u);
         if (!await_round(u, clock_us() + pause_ms * 1000ull))
             return false;
         enum round_result result = upgrade_round(&u->child, &u->plan, u->generation, ++u->round,

@@ -315,7 +315,8 @@ static enum round_result decide(struct round *r, struct failure *why)
 
 /* --- what is told --- */
 
-static void count(struct upgrade_status *status, void *context)
+/* After each look at who can move, whether anybody could or not. */
+static void note_left(struct upgrade_status *status, void *context)
 {
     const struct round *r = context;
     const struct upgrade_load *load = &r->load;
@@ -331,6 +332,13 @@ static void count(struct upgrade_status *status, void *context)
                                 "%s%u %s", len > 0 ? "; " : "", load->left[reason],
                                 upgrade_reason_text((enum upgrade_reason)reason));
     }
+}
+
+static void note_moved(struct upgrade_status *status, void *context)
+{
+    const struct round *r = context;
+    const struct upgrade_load *load = &r->load;
+
     status->rounds++;
     status->sessions += load->session_count;
     status->in_transaction += load->in_transaction;
@@ -429,8 +437,10 @@ enum round_result upgrade_round(const struct upgrade_child *child, const struct 
     if (result == ROUND_MOVED) {
         backends_told = r.load.backends_left;
         say_laps(&r);
-        upgrade_status_change(count, &r);
+        upgrade_status_change(note_moved, &r);
     }
+    if (result == ROUND_MOVED || result == ROUND_NOTHING)
+        upgrade_status_change(note_left, &r);
     go_on(&r);
     round_free(&r);
     return result;
