@@ -52,6 +52,7 @@ enum { CANCEL_SHARDS = 64, CANCEL_SIZE_MIN = 64 };
 
 struct cancel_key {
     uint32_t pid;
+    uint32_t secret;
     actor_id session; /* 0: free */
 };
 struct cancel_shard {
@@ -76,11 +77,12 @@ static uint32_t cancel_home(const struct cancel_shard *shard, uint32_t pid)
 }
 
 /* The place of that key, or where it would go. The table is never full. */
-static uint32_t cancel_place(const struct cancel_shard *shard, uint32_t pid)
+static uint32_t cancel_place(const struct cancel_shard *shard, uint32_t pid, uint32_t secret)
 {
     uint32_t at = cancel_home(shard, pid);
 
-    while (shard->keys[at].session != 0 && shard->keys[at].pid != pid)
+    while (shard->keys[at].session != 0 &&
+           (shard->keys[at].pid != pid || shard->keys[at].secret != secret))
         at = (at + 1) & (shard->size - 1);
     return at;
 }
@@ -95,12 +97,12 @@ static void cancel_grow(struct cancel_shard *shard)
     INVARIANT(shard->keys != NULL);
     for (uint32_t i = 0; i < size; i++) {
         if (before[i].session != 0)
-            shard->keys[cancel_place(shard, before[i].pid)] = before[i];
+            shard->keys[cancel_place(shard, before[i].pid, before[i].secret)] = before[i];
     }
     free(before);
 }
 
-void cancel_register(uint32_t pid, actor_id session)
+void cancel_register(uint32_t pid, uint32_t secret, actor_id session)
 {
     struct cancel_shard *shard = cancel_shard_of(pid);
 
@@ -108,10 +110,9 @@ void cancel_register(uint32_t pid, actor_id session)
     pthread_mutex_lock(&shard->lock);
     if (shard->count * 4 >= shard->size * 3)
         cancel_grow(shard);
-    struct cancel_key *key = &shard->keys[cancel_place(shard, pid)];
-    /* After 2^32 connections an old one may still have the number: the newer one gets it. */
+    struct cancel_key *key = &shard->keys[cancel_place(shard, pid, secret)];
     shard->count += key->session == 0;
-    *key = (struct cancel_key){pid, session};
+    *key = (struct cancel_key){pid, secret, session};
     pthread_mutex_unlock(&shard->lock);
 }
 
@@ -132,13 +133,13 @@ static void cancel_remove_at(struct cancel_shard *shard, uint32_t gap)
     shard->count--;
 }
 
-void cancel_forget(uint32_t pid, actor_id session)
+void cancel_forget(uint32_t pid, uint32_t secret, actor_id session)
 {
     struct cancel_shard *shard = cancel_shard_of(pid);
 
     pthread_mutex_lock(&shard->lock);
     if (shard->size > 0) {
-        uint32_t at = cancel_place(shard, pid);
+        uint32_t at = cancel_place(shard, pid, secret);
 
         if (session != 0 && shard->keys[at].session == session)
             cancel_remove_at(shard, at);
@@ -146,12 +147,16 @@ void cancel_forget(uint32_t pid, actor_id session)
     pthread_mutex_unlock(&shard->lock);
 }
 
-actor_id cancel_find(uint32_t pid)
+actor_id cancel_find(uint32_t pid, struct bytes secret)
 {
     struct cancel_shard *shard = cancel_shard_of(pid);
+    uint32_t first;
 
+    if (secret.len < sizeof first)
+        return 0;
+    memcpy(&first, secret.at, sizeof first);
     pthread_mutex_lock(&shard->lock);
-    actor_id session = shard->size == 0 ? 0 : shard->keys[cancel_place(shard, pid)].session;
+    actor_id session = shard->size == 0 ? 0 : shard->keys[cancel_place(shard, pid, first)].session;
     pthread_mutex_unlock(&shard->lock);
     return session;
 }

@@ -169,10 +169,13 @@ void directory_each(void (*visit)(void *context, struct pool_shared *shared), vo
 /* Tables, types or functions of the database have changed: its pools parse statements again. */
 void directory_schema_changed(const char *database);
 
-/* Cancel keys: connection number -> session. */
-void cancel_register(uint32_t pid, actor_id session);
-void cancel_forget(uint32_t pid, actor_id session);
-actor_id cancel_find(uint32_t pid);
+/* Cancel keys: low half of the connection number and the first bytes of the secret -> session. The
+ * number alone may belong to two: it comes round again, and clients that PgDoorman 3.10 hands over
+ * bring theirs with them. */
+void cancel_register(uint32_t pid, uint32_t secret, actor_id session);
+void cancel_forget(uint32_t pid, uint32_t secret, actor_id session);
+/* 0: nobody. It may still have another secret, if this one is longer. */
+actor_id cancel_find(uint32_t pid, struct bytes secret);
 
 /* Sessions that have not logged in yet, oldest first; the daemon ends those over the limit. */
 struct login_entry {

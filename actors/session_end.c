@@ -130,7 +130,7 @@ void session_maybe_exit(struct worker *w, struct session *s)
         (s->flags & SESSION_ASKED) != 0 || conn_is_open(&s->conn) || s->actor.dying)
         return;
     if (s->flags & SESSION_LOGGED_IN) {
-        cancel_forget((uint32_t)s->number, actor_id_of(&s->actor));
+        cancel_forget((uint32_t)s->number, s->secret, actor_id_of(&s->actor));
         log_end(w, s);
     }
     if (s->admitted)
@@ -256,7 +256,7 @@ static void cancel_run(struct coroutine *co, void *argument)
 
 void session_request_cancel(struct worker *w, struct session *s, uint32_t pid, struct bytes secret)
 {
-    actor_id target = cancel_find(pid);
+    actor_id target = cancel_find(pid, secret);
     struct message *m = MESSAGE(SESSION_CANCEL, .secret = secret);
 
     m->sender = actor_id_of(&s->actor);

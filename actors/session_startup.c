@@ -136,7 +136,7 @@ static void logged_in(struct worker *w, struct session *s, struct writer *out)
 {
     put_key_and_ready(s, out);
     put_writer(w, s, out);
-    cancel_register((uint32_t)s->number, actor_id_of(&s->actor));
+    cancel_register((uint32_t)s->number, s->secret, actor_id_of(&s->actor));
     s->flags |= SESSION_LOGGED_IN;
     s->query_us = w->now_us;
     log_connected(s);

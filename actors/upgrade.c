@@ -89,7 +89,7 @@ static void hold_listeners(bool hold)
 
 void upgrade_cancel(const struct handoff_packet *packet)
 {
-    actor_id session = cancel_find((uint32_t)packet->n[0]);
+    actor_id session = cancel_find((uint32_t)packet->n[0], packet->text);
 
     if (session != 0)
         actor_tell(NULL, session, MESSAGE(SESSION_CANCEL, .secret = packet->text));

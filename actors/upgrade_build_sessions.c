@@ -211,7 +211,7 @@ void build_session(struct building *b, size_t i)
     if (to->phase == SESSION_START)
         build_start(b, to, record);
     else
-        cancel_register((uint32_t)to->number, b->sessions[i]);
+        cancel_register((uint32_t)to->number, to->secret, b->sessions[i]);
     if (to->phase != SESSION_START && to->phase != SESSION_ADMIN)
         join_pool(b, to, record);
     b->built->sessions++;

@@ -11,7 +11,7 @@ static void leave_session(struct worker *w, struct session *s)
         session_consume(w, s, session_input_len(s));
     if (s->phase == SESSION_BOUND)
         app_count_lease(w, -1);
-    cancel_forget((uint32_t)s->number, actor_id_of(&s->actor));
+    cancel_forget((uint32_t)s->number, s->secret, actor_id_of(&s->actor));
     s->backend = NULL;
     s->client = CLIENT_CLOSED;
     s->phase = SESSION_CLOSED;

@@ -276,7 +276,8 @@ static void compare_sessions(void)
         found++;
         describe_session(&now, s);
         compare("session", sessions, session_count);
-        if (s->phase != SESSION_START && cancel_find((uint32_t)s->number) != list[i])
+        struct bytes secret = {(const uint8_t *)&s->secret, sizeof s->secret};
+        if (s->phase != SESSION_START && cancel_find((uint32_t)s->number, secret) != list[i])
             sim_fail("session %llu cannot be cancelled any more", (unsigned long long)s->number);
     }
     free(list);

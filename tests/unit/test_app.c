@@ -2,22 +2,29 @@
 #include "actors/app.h"
 #include "tests/unit/unit.h"
 
+enum { SECRET = 5 };
+
+static actor_id find(uint32_t pid, uint32_t secret)
+{
+    return cancel_find(pid, (struct bytes){(const uint8_t *)&secret, sizeof secret});
+}
+
 TEST(cancel_keys_are_found_until_forgotten)
 {
     enum { KEYS = 20000 };
 
     for (uint32_t pid = 1; pid <= KEYS; pid++)
-        cancel_register(pid, pid + 1000000u);
+        cancel_register(pid, SECRET, pid + 1000000u);
     for (uint32_t pid = 1; pid <= KEYS; pid += 3)
-        cancel_forget(pid, pid + 1000000u);
+        cancel_forget(pid, SECRET, pid + 1000000u);
     uint32_t wrong = 0;
     for (uint32_t pid = 1; pid <= KEYS; pid++)
-        wrong += cancel_find(pid) != (pid % 3 == 1 ? 0 : pid + 1000000u);
+        wrong += find(pid, SECRET) != (pid % 3 == 1 ? 0 : pid + 1000000u);
     EQ(wrong, 0);
     for (uint32_t pid = 1; pid <= KEYS; pid++)
-        cancel_forget(pid, pid + 1000000u);
+        cancel_forget(pid, SECRET, pid + 1000000u);
     for (uint32_t pid = 1; pid <= KEYS; pid++)
-        wrong += cancel_find(pid) != 0;
+        wrong += find(pid, SECRET) != 0;
     EQ(wrong, 0);
 }
 
@@ -30,24 +37,38 @@ TEST(cancel_keys_behind_a_gap_are_still_found)
     for (uint32_t gap = 0; gap < RUN; gap++) {
         /* All of them want the same place. */
         for (uint32_t i = 0; i < RUN; i++)
-            cancel_register(SHARDS * (SIZE * (i + 1) - 2), 100 + i);
-        cancel_forget(SHARDS * (SIZE * (gap + 1) - 2), 100 + gap);
+            cancel_register(SHARDS * (SIZE * (i + 1) - 2), SECRET, 100 + i);
+        cancel_forget(SHARDS * (SIZE * (gap + 1) - 2), SECRET, 100 + gap);
         for (uint32_t i = 0; i < RUN; i++)
-            wrong += cancel_find(SHARDS * (SIZE * (i + 1) - 2)) != (i == gap ? 0 : 100 + i);
+            wrong += find(SHARDS * (SIZE * (i + 1) - 2), SECRET) != (i == gap ? 0 : 100 + i);
         for (uint32_t i = 0; i < RUN; i++)
-            cancel_forget(SHARDS * (SIZE * (i + 1) - 2), 100 + i);
+            cancel_forget(SHARDS * (SIZE * (i + 1) - 2), SECRET, 100 + i);
     }
     EQ(wrong, 0);
 }
 
 TEST(a_cancel_key_is_forgotten_by_its_session_only)
 {
-    cancel_register(7, 11);
-    cancel_register(7, 12);
-    cancel_forget(7, 11);
-    EQ(cancel_find(7), 12, "the number came round and was given to another");
-    cancel_forget(7, 12);
-    EQ(cancel_find(7), 0);
+    cancel_register(7, SECRET, 11);
+    cancel_register(7, SECRET, 12);
+    cancel_forget(7, SECRET, 11);
+    EQ(find(7, SECRET), 12, "the number came round and was given to another");
+    cancel_forget(7, SECRET, 12);
+    EQ(find(7, SECRET), 0);
+}
+
+TEST(two_sessions_may_have_one_number)
+{
+    cancel_register(7, 1, 11);
+    cancel_register(7, 2, 12);
+    EQ(find(7, 1), 11);
+    EQ(find(7, 2), 12);
+    EQ(find(7, 3), 0);
+    EQ(cancel_find(7, bytes_of("abc")), 0, "too short for a secret");
+    cancel_forget(7, 1, 11);
+    EQ(find(7, 1), 0);
+    EQ(find(7, 2), 12);
+    cancel_forget(7, 2, 12);
 }
 
 TEST(overdue_logins_are_reported_once_oldest_first)
