@@ -1,6 +1,10 @@
+#define LOG_MODULE "pg_doorman::app"
 #include "actors/inherited.h"
 
+#include "runtime/log.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,7 +68,23 @@ void inherited_report_ready(void)
     unsetenv(ready_name);
     if (fd < 0)
         return;
+    log_info("Signaling readiness to parent process (fd=%d)", fd);
     if (write(fd, &word, 1) != 1)
-        fprintf(stderr, "cannot tell the predecessor that this process is ready\n");
+        log_warn("cannot tell the predecessor that this process is ready");
     close(fd);
+}
+
+int inherited_migration_fd(void)
+{
+    int fd = named_fd(migration_name);
+
+    unsetenv(migration_name);
+    if (fd < 0)
+        return -1;
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+        log_warn("cannot use the migration socket (fd=%d): %s", fd, strerror(errno));
+        return -1;
+    }
+    log_info("Migration socket received from parent (fd=%d)", fd);
+    return fd;
 }

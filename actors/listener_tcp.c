@@ -124,6 +124,7 @@ struct listener *listener_adopt(int fd, int *status, struct failure *why)
     socklen_t len = sizeof listens;
 
     *status = STATUS_SOCKET;
+    log_info("Inheriting listener from parent process (fd=%d)", fd);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
         fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
         getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) != 0) {

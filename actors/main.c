@@ -4,6 +4,7 @@
 #include "actors/daemonize.h"
 #include "actors/inherited.h"
 #include "actors/listener.h"
+#include "actors/migration_receive.h"
 #include "actors/options.h"
 #include "actors/pool.h"
 #include "actors/upgrade.h"
@@ -321,6 +322,15 @@ static void start_successor(struct process *p)
         give_up(p, STATUS_INTERNAL, why.text);
 }
 
+static void receive_clients(struct process *p)
+{
+    struct failure why;
+    int fd = inherited_migration_fd();
+
+    if (fd >= 0 && migration_receive_start(fd, &why) != 0)
+        give_up(p, STATUS_INTERNAL, why.text);
+}
+
 static void start(struct process *p, struct config *config)
 {
     greet_predecessor(p);
@@ -337,6 +347,7 @@ static void start(struct process *p, struct config *config)
     }
     accept_clients(p);
     tell_ready(p, &config->general);
+    receive_clients(p);
 }
 
 /* Those who could still reach for a worker end before the workers do. */
@@ -344,6 +355,7 @@ static int finish(struct process *p)
 {
     bool taken_over = upgrade_finish();
     successor_finish();
+    migration_receive_finish();
     watch_stop();
     offload_stop();
     runtime_fini();

@@ -359,6 +359,10 @@ static void on_closed(struct worker *w, struct session *s, struct message *m)
 /* It comes from another process: its alarms are set again, and what it had read is looked at. */
 static void session_resume(struct worker *w, struct session *s)
 {
+    if (s->migrated && s->login != NULL) {
+        session_migrated_begin(w, s);
+        return;
+    }
     if ((s->flags & SESSION_LOGGED_IN) != 0 && s->shared != NULL) {
         session_watch_limits(w, s);
         session_trim_statements(w, s);

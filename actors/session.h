@@ -117,6 +117,7 @@ struct session {
     bool copy_held : 1;       /* a ReadyForQuery is kept back, the client's or not */
     bool leaves : 1;          /* SESSION_DRAIN: not to be ended, but to go to another process */
     bool copy_skips : 1;      /* if it is not, the client is to send a Sync before all else */
+    bool migrated : 1;        /* it comes from PgDoorman 3.10 */
     uint8_t key_more;         /* bytes of the cancel key behind the names, after `secret` */
     uint16_t flags;
     uint32_t secret; /* the first bytes of the cancel key */
@@ -234,6 +235,16 @@ void session_go(struct session *s, enum session_phase to);
 /* Takes `len` bytes off the input. */
 void session_consume(struct worker *w, struct session *s, uint32_t len);
 
+/* session_migrated.c: one from PgDoorman 3.10, on its home worker. Takes over the descriptor, and
+ * `state`, from malloc(), which migration_read() understands. */
+void session_open_migrated(struct worker *w, int fd, bool local, uint8_t *state, size_t len);
+void session_migrated_begin(struct worker *w, struct session *s);
+/* A client without TLS, as PgDoorman 3.10 has it, begins with a TLS record: it has TLS. */
+static inline bool session_speaks_tls(const struct session *s, uint8_t first)
+{
+    return s->migrated && s->queries == 0 && s->transactions == 0 &&
+           (first == 0x15 || first == 0x17); /* alert, application data */
+}
 /* session_startup.c */
 void session_on_startup_input(struct worker *w, struct session *s);
 void session_on_derived(struct worker *w, struct session *s, struct message *m);
@@ -286,8 +297,10 @@ struct statement *session_remember(struct worker *w, struct session *s, struct b
 /* What takes the place of a retired one. */
 struct statement *session_renew(struct worker *w, struct session *s, struct bytes name,
                                 struct statement *retired);
-/* The same text under the backend's settings: a reference for the caller, or NULL. */
-struct statement *session_variant(struct session *s, const struct statement *statement);
+/* The same text under the backend's settings: a reference for the caller, or NULL. In place of one
+ * that came without settings it is what the name stands for. */
+struct statement *session_variant(struct session *s, struct bytes name,
+                                  const struct statement *statement);
 void session_forget(struct session *s, struct bytes name);
 void session_forget_all(struct session *s);
 /* Close: the name is hidden until the entry, the last one of the ledger, is answered or not. */

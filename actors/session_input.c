@@ -381,6 +381,10 @@ static void unknown_type(struct worker *w, struct session *s, uint8_t type)
 {
     char text[64];
 
+    if (session_speaks_tls(s, type)) {
+        session_close(w, s, "TLS migration not available; closing fd");
+        return;
+    }
     snprintf(text, sizeof text, "invalid frontend message type %u", type);
     session_fatal(w, s, "08P01", text, false);
 }

@@ -2,6 +2,7 @@
 #ifndef ACTORS_SESSION_LOGIN_H
 #define ACTORS_SESSION_LOGIN_H
 
+#include "actors/auth_query_result.h"
 #include "actors/session.h"
 
 /* Decides the method and sends the challenge. True: no proof is needed (trust). Otherwise the phase
@@ -23,6 +24,9 @@ bool session_auth_promote(struct pool_shared *shared, const struct scram_verifie
 bool session_auth_response_fits(const struct session *s);
 /* session_startup.c: the client is who it says. */
 void session_authenticated(struct worker *w, struct session *s);
+/* Its names, the peer's address of the login, and a long cancel key if it is to have one. */
+void session_set_names(struct session *s, const char *user, const char *database,
+                       const char *application);
 /* Other names than the client gave; NULL: that one stays. */
 void session_rename(struct session *s, const char *user);
 struct hba_peer session_peer(const struct session *s);
@@ -33,6 +37,8 @@ void session_lookup(struct worker *w, struct session *s, struct auth_query_state
 /* It answered an MD5 challenge wrongly: perhaps the secret is another one by now. True: that is so,
  * and the answer fits it. */
 MUST_CHECK bool session_lookup_again(struct worker *w, struct session *s);
+/* session_migrated.c: what was asked for one that was logged in before. */
+void session_migrated_found(struct worker *w, struct session *s, enum lookup_outcome outcome);
 /* AUTH_ANSWER came as a message. */
 void session_lookup_answered(struct worker *w, struct session *s, const struct message *m);
 /* It could not prove itself: it is told, and what is remembered of it is doubted. */

@@ -81,6 +81,10 @@ static bool found_again(struct worker *w, struct session *s)
 /* True: the client is who it says, or need not prove it. */
 static bool answered(struct worker *w, struct session *s, enum lookup_outcome outcome)
 {
+    if (s->migrated) {
+        session_migrated_found(w, s, outcome);
+        return false;
+    }
     if (s->login->again) /* limited: somebody else's query may have brought what is new */
         return found_again(w, s);
     switch (outcome) {

@@ -220,9 +220,14 @@ struct statement *session_renew(struct worker *w, struct session *s, struct byte
     return statement;
 }
 
-struct statement *session_variant(struct session *s, const struct statement *statement)
+struct statement *session_variant(struct session *s, struct bytes name,
+                                  const struct statement *statement)
 {
-    return get(s, s->backend, tail_of(statement), true);
+    struct statement *variant = get(s, s->backend, tail_of(statement), true);
+
+    if (variant != NULL && statement->digest == STATEMENT_UNREAD && name.len > 0)
+        statement_map_put(&s->statements, name, variant);
+    return variant;
 }
 
 void session_forget(struct session *s, struct bytes name)

@@ -65,8 +65,8 @@ static void address_text(const struct sockaddr_storage *peer, char *out, size_t 
 }
 
 /* One block for the four names and a long cancel key, since a session keeps them for its life. */
-static void set_names(struct session *s, const char *user, const char *database,
-                      const char *application)
+void session_set_names(struct session *s, const char *user, const char *database,
+                       const char *application)
 {
     char address[64];
 
@@ -102,7 +102,7 @@ void session_rename(struct session *s, const char *user)
     char *application = strdup(session_application(s));
 
     INVARIANT(database != NULL && application != NULL);
-    set_names(s, user, database, application);
+    session_set_names(s, user, database, application);
     free(database);
     free(application);
 }
@@ -354,7 +354,7 @@ static void start_session(struct worker *w, struct session *s)
 
     if (database == NULL || *database == '\0')
         database = user;
-    set_names(s, user, database, application == NULL ? "pg_doorman" : application);
+    session_set_names(s, user, database, application == NULL ? "pg_doorman" : application);
     login_begin(&l->entry);
     bool admin = strcmp(database, "pgdoorman") == 0 || strcmp(database, "pgbouncer") == 0;
     if (!admin && atomic_load(&app.draining)) {

@@ -265,8 +265,8 @@ static struct statement *free_name(struct worker *w, struct session *s, struct s
 }
 
 /* A statement that the backend has: the client's, or one that stands for it. */
-static struct statement *at_hand(struct worker *w, struct session *s, struct statement *statement,
-                                 bool bound)
+static struct statement *at_hand(struct worker *w, struct session *s, struct bytes name,
+                                 struct statement *statement, bool bound)
 {
     struct backend *b = s->backend;
 
@@ -280,7 +280,7 @@ static struct statement *at_hand(struct worker *w, struct session *s, struct sta
         return statement;
     /* Parsed now, it would be read under this backend's settings: it goes by a name for those. */
     if (statement->digest != b->digest[(statement->traits & TEXT_BEYOND_ASCII) != 0]) {
-        struct statement *variant = session_variant(s, statement);
+        struct statement *variant = session_variant(s, name, statement);
 
         if (variant != NULL) {
             if (!statement_set_has(b->statements, variant))
@@ -321,7 +321,7 @@ static struct bytes server_name(struct worker *w, struct session *s, enum ledger
     if (UNLIKELY(atomic_load_explicit(&statement->retired, memory_order_relaxed)))
         statement = session_renew(w, s, name, statement);
     statement_use(statement, name.len == 0, w->now_us);
-    statement = at_hand(w, s, statement, kind == ASK_BIND);
+    statement = at_hand(w, s, name, statement, kind == ASK_BIND);
     struct ledger_entry *entry = ledger_push(l, kind, FOR_CLIENT);
     entry->statement = statement;
     session_replayable(s, entry);

@@ -21,6 +21,8 @@
 #include <stdatomic.h>
 
 /* As what clients know a statement: bits. */
+/* The digest of one that came without settings: no backend has it under that name. */
+#define STATEMENT_UNREAD UINT64_MAX
 enum { STATEMENT_NAMED = 1, STATEMENT_ANONYMOUS = 2 };
 enum { STATEMENT_IS_NAMED, STATEMENT_IS_ANONYMOUS, STATEMENT_IS_COUNT };
 

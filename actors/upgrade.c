@@ -3,6 +3,7 @@
 #include "actors/upgrade_internal.h"
 
 #include "actors/listener.h"
+#include "actors/migration_receive.h"
 #include "runtime/log.h"
 #include "runtime/notify.h"
 
@@ -560,7 +561,7 @@ void upgrade_start(struct worker *w, const char *why)
         log_warn("%s: no upgrade while the process ends", why);
         return;
     }
-    if (atomic_exchange(&running, true) || successor_busy()) {
+    if (successor_busy() || migration_receive_busy() || atomic_exchange(&running, true)) {
         log_warn("%s: upgrade already in progress", why);
         return;
     }

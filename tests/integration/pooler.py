@@ -84,6 +84,7 @@ class Doorman:
         self.log_path = os.path.join(directory, "stderr.log")
         self.environment = {**os.environ, **(environment or {})}
         self.arguments = list(arguments)
+        self.pass_fds = ()
         self.process = None
         self.expected_status = 0
         self.write_config(config)
@@ -102,7 +103,7 @@ class Doorman:
                 ["setpriv", "--pdeathsig=TERM", BINARY, self.config_path, "-l", "info"]
                 + self.arguments,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
-                env=self.environment, start_new_session=True)
+                env=self.environment, start_new_session=True, pass_fds=self.pass_fds)
         if wait:
             wait_until(self._listens, 15, "the pooler to listen")
         return self

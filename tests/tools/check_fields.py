@@ -16,7 +16,7 @@ FIELDS = {
     ("actors/session.h", "session"): {
         "written": """console conn phase mode begin_owed cancel_due cancel_wanted terminated syncing
             sync_alone sync_failed sync_struck batch_synced skip_parameters skip_to_sync copy_synced
-            copy_asked copy_due copy_held copy_skips
+            copy_asked copy_due copy_held copy_skips migrated
             key_more flags secret number in in_at in_end in_scanned body_left wanted backend
             asked_us leased_us query_us lease_batches name database_at application_at address_at statements unnamed anonymous
             anonymous_evictions connected_us transactions queries errors wait_max_us""",
