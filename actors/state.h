@@ -211,7 +211,6 @@ enum state_session_flag {
     STATE_COPY_DUE = 16777216,
     STATE_COPY_HELD = 33554432,
     STATE_COPY_SKIPS = 67108864,
-    STATE_MIGRATED = 134217728,
 };
 /* Flags of a backend. */
 enum state_backend_flag {

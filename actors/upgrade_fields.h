@@ -42,7 +42,6 @@
     X(copy_skips, STATE_COPY_SKIPS)           \
     X(cancel_due, STATE_CANCEL_DUE)           \
     X(skip_to_sync, STATE_SKIPS_TO_SYNC)      \
-    X(migrated, STATE_MIGRATED)               \
     X(skip_parameters, STATE_SKIP_PARAMETERS)
 
 /* Counters, in the order of the schema's lists. */

@@ -16,14 +16,15 @@ FIELDS = {
     ("actors/session.h", "session"): {
         "written": """console conn phase mode begin_owed cancel_due cancel_wanted terminated syncing
             sync_alone sync_failed sync_struck batch_synced skip_parameters skip_to_sync copy_synced
-            copy_asked copy_due copy_held copy_skips migrated
+            copy_asked copy_due copy_held copy_skips
             key_more flags secret number in in_at in_end in_scanned body_left wanted backend
             asked_us leased_us query_us lease_batches name database_at application_at address_at statements unnamed anonymous
             anonymous_evictions connected_us transactions queries errors wait_max_us""",
         "made anew": "actor shared ticket login in_held watched_us alarm trim_armed client admitted",
         # Pauses are found anew; a batch that moved is not sent again; the reply to a check query
-        # is not kept.
-        "begins as new": """replayed drained_bytes client_mark server_mark server_held_us
+        # is not kept; of a client from PgDoorman 3.10 that has not said anything it is forgotten
+        # here that it may use TLS.
+        "begins as new": """migrated replayed drained_bytes client_mark server_mark server_held_us
             client_held_us capture leaves""",
     },
     ("actors/backend.h", "backend"): {
