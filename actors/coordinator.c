@@ -232,6 +232,7 @@ static void on_release(struct worker *w, struct coordinator *c, struct message *
 {
     struct msg_COORDINATOR_RELEASE release = message_get_COORDINATOR_RELEASE(m);
     struct claim *claim = claim_of(c, m, release.term);
+    bool promised = release.evicted == EVICTED_LATER || release.evicted == EVICTED_LOST;
 
     if (claim == NULL)
         return;
@@ -240,10 +241,10 @@ static void on_release(struct worker *w, struct coordinator *c, struct message *
     c->current--;
     if (release.evicted != EVICTED_NOT)
         claim->closing--;
-    if (release.evicted == EVICTED_LATER && claim->paid > 0)
+    if (promised && claim->paid > 0)
         claim->paid--;
     else
-        claim->promised -= release.evicted == EVICTED_LATER;
+        claim->promised -= promised;
     c->evictions += release.evicted == EVICTED_NOW || release.evicted == EVICTED_LATER;
     match(w, c, NULL);
 }

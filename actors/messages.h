@@ -201,6 +201,7 @@ enum eviction {
     EVICTED_NOW,   /* it was idle */
     EVICTED_LATER, /* it was in use, and promised */
     EVICTED_STALE, /* it had rested while the reserve was in use */
+    EVICTED_LOST,  /* it was promised, or another in its place, and ended for a reason of its own */
 };
 
 /* How a lease ends. */

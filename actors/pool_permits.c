@@ -281,7 +281,7 @@ enum eviction pool_last_debt(struct pool *p, const struct backend *b)
     if (b->evicted != EVICTED_NOT || p->permits.owed == 0)
         return (enum eviction)b->evicted;
     p->permits.owed--;
-    return EVICTED_LATER;
+    return EVICTED_LOST;
 }
 
 bool pool_pay_debt(struct worker *w, struct pool *p, struct backend *b)
