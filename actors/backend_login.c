@@ -147,18 +147,40 @@ static int send_out(struct worker *w, struct login *l, struct writer *out)
     return result == 0 ? 0 : link_failed(l, (int)-result);
 }
 
+/* Which of its sources is to blame: what a user's row brings along may be too much alone. */
+static bool fits_without_row(const struct login *l)
+{
+    const struct pool_config *pool = config_pool(l->b->config, l->b->shared->database);
+    struct effective without = *l->b->effective;
+
+    if (pool == NULL || pool->auth_query == NULL)
+        return false;
+    without.startup_parameters = pool->auth_query->effective.startup_parameters;
+    return startup_size(&without).fits;
+}
+
+static int refuse_startup(struct login *l, const struct startup_size *size)
+{
+    return refuse(l, FAILURE_PARAMETER, "53400",
+                  "startup_parameters for pool '%s' do not fit: body %zu bytes, packet %zu bytes "
+                  "(limits %d and %d): %s are too large",
+                  l->b->shared->database, size->body_bytes, size->packet_bytes,
+                  STARTUP_BODY_BYTES_MAX, STARTUP_PACKET_BYTES_MAX,
+                  fits_without_row(l) ? "those of the user's auth_query row"
+                                      : "those of general and pool");
+}
+
 static int send_startup(struct worker *w, struct login *l)
 {
+    const struct startup_size size = startup_size(l->b->effective);
     const struct effective *e = l->b->effective;
     const char *application = e->application_name;
     struct parameter pairs[3 + 256];
     size_t count = 0;
     struct writer out;
 
-    if (!startup_fits(e))
-        return refuse(l, FAILURE_PARAMETER, "53400",
-                      "startup parameters of user \"%s\" are longer than PostgreSQL takes",
-                      e->server_user);
+    if (!size.fits)
+        return refuse_startup(l, &size);
     for (size_t i = 0; i < e->startup_parameters.count; i++) {
         if (strcmp(e->startup_parameters.items[i].name, "application_name") == 0)
             application = e->startup_parameters.items[i].value;

@@ -74,7 +74,7 @@ static void pool_missed(struct worker *w, struct message *m)
         ticket = message_get_POOL_LOGIN(m).ticket;
     else
         return;
-    pool_refuse(w, m->sender, ticket, "3D000", "Pool has been closed");
+    pool_refuse(w, m->sender, ticket, "53300", POOL_CLOSED);
 }
 
 /* --- what must be true between messages --- */

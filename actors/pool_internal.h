@@ -28,6 +28,10 @@ void pool_dispatch(struct worker *w, struct pool *p);
 void pool_want_alarm(struct worker *w, struct pool *p, uint64_t at_us);
 /* The sentence around every reason for which no backend can be had. */
 PRINTF_LIKE(3, 4) void pool_trouble(char *out, size_t size, const char *format, ...);
+/* Said to whoever asks a pool that is no longer configured. */
+#define POOL_CLOSED                                                                              \
+    "Could not get a database connection from the pool. All servers may be busy or down. Error " \
+    "details: Pool has been closed. Please try again later."
 
 /* --- pool_shed.c --- */
 /* Tells it no if the settings say that so many waiters are enough. Nothing was done for it yet. */

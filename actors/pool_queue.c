@@ -228,7 +228,7 @@ static bool removed(struct worker *w, struct pool *p, const struct waiter *waite
 {
     if (!p->removed)
         return false;
-    pool_refuse(w, waiter->session, waiter->ticket, "3D000", "Pool has been closed");
+    pool_refuse(w, waiter->session, waiter->ticket, "53300", POOL_CLOSED);
     return true;
 }
 

@@ -147,7 +147,7 @@ void pool_close(struct worker *w, struct pool *p)
     p->removed = true;
     statement_cache_clear(&p->shared->statements);
     pool_end_idle(w, p, "pool removed");
-    pool_refuse_all(w, p, "3D000", "Pool has been closed");
+    pool_refuse_all(w, p, "53300", POOL_CLOSED);
     pool_permits_unwant(w, p);
 }
 

@@ -5,8 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { STARTUP_BYTES_MAX = 10000, STARTUP_BUDGET = STARTUP_BYTES_MAX - 512 };
-
 struct derived {
     struct derived *next;
     const struct pool_config *pool;
@@ -87,9 +85,9 @@ void derived_free(struct derived *list)
     }
 }
 
-bool startup_fits(const struct effective *e)
+struct startup_size startup_size(const struct effective *e)
 {
-    size_t body = 0;
+    struct startup_size size = {0};
     size_t rest = 8 + sizeof "user" + strlen(e->server_user) + 1 + sizeof "database" +
                   strlen(e->server_database) + 1 + 1;
     bool named = false;
@@ -97,10 +95,13 @@ bool startup_fits(const struct effective *e)
     for (size_t i = 0; i < e->startup_parameters.count; i++) {
         const struct pair *pair = &e->startup_parameters.items[i];
 
-        body += strlen(pair->name) + 1 + strlen(pair->value) + 1;
+        size.body_bytes += strlen(pair->name) + 1 + strlen(pair->value) + 1;
         named |= strcmp(pair->name, "application_name") == 0;
     }
     if (!named)
         rest += sizeof "application_name" + strlen(e->application_name) + 1;
-    return body <= STARTUP_BUDGET && body + rest <= STARTUP_BYTES_MAX;
+    size.packet_bytes = size.body_bytes + rest;
+    size.fits = size.body_bytes <= STARTUP_BODY_BYTES_MAX &&
+                size.packet_bytes <= STARTUP_PACKET_BYTES_MAX;
+    return size;
 }

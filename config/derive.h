@@ -15,7 +15,15 @@ const struct effective *config_derive(struct config *config, const struct pool_c
                                       const char *user, const struct pair_list *overlay);
 /* For config_unref(). */
 void derived_free(struct derived *list);
-/* May all of this be sent in one StartupMessage, as PostgreSQL takes it? */
-bool startup_fits(const struct effective *effective);
+enum { STARTUP_PACKET_BYTES_MAX = 10000, STARTUP_BODY_BYTES_MAX = STARTUP_PACKET_BYTES_MAX - 512 };
+
+/* A StartupMessage with all of this. */
+struct startup_size {
+    size_t body_bytes; /* of the startup parameters alone */
+    size_t packet_bytes;
+    bool fits; /* PostgreSQL takes it */
+};
+
+struct startup_size startup_size(const struct effective *effective);
 
 #endif

@@ -152,9 +152,11 @@ static bool not_let_in(struct client *c, const struct error_fields *e)
 /* The pooler is shut down, or has no memory; or the user was taken out of the configuration. */
 static bool sent_away(const struct client *c, const struct error_fields *e)
 {
+    bool closed = memmem(e->message.at, e->message.len, "Pool has been closed", 20) != NULL;
+
     return (plan.draining && starts(e->sqlstate, "58006")) ||
            (plan.memory_short && starts(e->sqlstate, "53200")) ||
-           (c->account->removed > 0 && starts(e->sqlstate, "3D000"));
+           (c->account->removed > 0 && (closed || starts(e->sqlstate, "3D000")));
 }
 
 /* It came when too many were waiting already. In a login it has other words. */
