@@ -29,7 +29,7 @@ class Load:
                     server_lifetime=self.lifetime_ms)
 
     def run(self, pooler, clients=None, turns=None):
-        """All transactions, as (when it ended, client), and how long they took, in ms."""
+        """Collects all transactions, as (when it ended, client, how long it took, in ms)."""
         prefix = "%s/%s" % (pooler.directory, self.name)
         with open(prefix + ".sql", "w") as script:
             script.write("SELECT pg_sleep(%f);\n" % (self.hold_ms / 1000))
@@ -40,15 +40,15 @@ class Load:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             timeout=60 * PATIENCE, text=True)
         assert ended.returncode == 0 and "error" not in ended.stderr, ended.stderr[-2000:]
-        self.ends, self.took_ms = [], []
+        self.ends = []
         for path in glob.glob(prefix + ".[0-9]*"):
             with open(path) as log:
                 for client, _, took_us, _, s, us in map(str.split, log):
-                    self.ends.append((int(s) * 1000000 + int(us), int(client)))
-                    self.took_ms.append(int(took_us) / 1000)
+                    ended_us = int(s) * 1000000 + int(us)
+                    self.ends.append((ended_us, int(client), int(took_us) / 1000))
             os.remove(path)
         self.ends.sort()
-        self.took_ms.sort()
+        self.took_ms = sorted(took for _, _, took in self.ends)
         self.row, = [row for row in pooler.admin("SHOW POOL_SCALING")
                      if row["database"] == self.name]
         return self
@@ -56,9 +56,19 @@ class Load:
     def rank(self, q):
         return self.took_ms[int(q * (len(self.took_ms) - 1))]
 
+    def p99_beside_others(self):
+        """How much longer than the median of those that ended within the same tenth of a second:
+        a machine that has other things to do is slow for all of them."""
+        slices = {}
+        for ended_us, _, took in self.ends:
+            slices.setdefault(ended_us // 100000, []).append(took)
+        ratios = sorted(took / sorted(slice)[len(slice) // 2]
+                        for slice in slices.values() for took in slice)
+        return ratios[int(0.99 * (len(ratios) - 1))]
+
     def turns_when_the_first_was_through(self):
         turns = Counter()
-        for _, client in self.ends:
+        for _, client, _ in self.ends:
             turns[client] += 1
             if turns[client] == self.turns:
                 return [turns[number] for number in range(self.clients)]
@@ -76,8 +86,7 @@ class Load:
         assert min(turns) >= self.turns // 2, told
         assert self.rank(1) <= 20 * self.rank(0.5), told
         if self.p99_ms is not None:
-            # Of a machine that keeps up; of a slower one, what its speed allows.
-            assert self.rank(0.99) <= max(self.p99_ms, 2 * self.rank(0.5)), told
+            assert self.rank(0.99) <= self.p99_ms or self.p99_beside_others() <= 1.5, told
 
 
 class Sampler(threading.Thread):
@@ -112,7 +121,8 @@ def test_many_clients_on_few_backends(doorman, postgres):
         [Load(100, 10, 50, 12, lifetime_ms=200)],
     )
     pooler = doorman(pools={load.name: load.pool(postgres) for lane in lanes for load in lane},
-                     general={"query_wait_timeout": "30s"})
+                     # One worker: of two, a busy machine may hold up one, and half of the clients.
+                     general={"query_wait_timeout": "30s", "worker_threads": 1})
     failures = []
 
     def run(lane):
