@@ -30,4 +30,8 @@ void check_queue_begin(void);
 void check_queue_moved(const struct pool *p, actor_id session);
 void check_deadlines(const struct pool *p);
 
+/* check_retain.c: the message of a retain cycle, and what it did. */
+void check_retain(struct worker *w, struct pool *p, struct message *m,
+                  void (*receive)(struct worker *w, struct actor *a, struct message *m));
+
 #endif

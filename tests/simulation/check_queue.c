@@ -154,7 +154,10 @@ void check_pool_receives(struct worker *w, struct pool *p, struct message *m,
             sim_fail("more than %d sessions wait", QUEUE_MAX);
         q->asked[q->count++] = (struct asked){.session = m->sender, .at_us = sim_now_us()};
     }
-    receive(w, &p->actor, m);
+    if (m->kind == MSG_POOL_TICK)
+        check_retain(w, p, m, receive);
+    else
+        receive(w, &p->actor, m);
     if (p->actor.dying) {
         *q = (struct queue){.pool = q->pool};
         return;
