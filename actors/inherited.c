@@ -1,15 +1,19 @@
 #define LOG_MODULE "pg_doorman::app"
 #include "actors/inherited.h"
 
+#include "runtime/base.h"
 #include "runtime/log.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
+
+enum { SAY_MS = 200 };
 
 static const char close_name[] = "PG_DOORMAN_CLOSE_INHERITED_FDS";
 static const char ready_name[] = "PG_DOORMAN_READY_FD";
@@ -28,35 +32,65 @@ static int named_fd(const char *name)
     return errno != 0 || *end != '\0' || value < 0 || value > INT_MAX ? -1 : (int)value;
 }
 
-static int highest_fd(void)
+static bool is_kept(int fd, const int *keep, size_t count)
 {
-    struct rlimit limit;
+    for (size_t i = 0; i < count; i++) {
+        if (keep[i] == fd)
+            return true;
+    }
+    return false;
+}
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX)
-        return 1 << 20;
-    return (int)limit.rlim_cur - 1;
+/* All of them: the limit may be a thousand million, and a look at each number would take minutes.
+ * Without /proc those are looked at that there may be. */
+static unsigned close_others(const int *keep, size_t count)
+{
+    DIR *all = opendir("/proc/self/fd");
+    unsigned closed = 0;
+
+    if (all == NULL) {
+        int last = (int)MIN(sysconf(_SC_OPEN_MAX), 1L << 20);
+        for (int fd = 3; fd < last; fd++)
+            closed += !is_kept(fd, keep, count) && close(fd) == 0;
+        return closed;
+    }
+    /* What is closed meanwhile does not disturb the walk: each entry is made as it is read. */
+    for (const struct dirent *entry; (entry = readdir(all)) != NULL;) {
+        char *end;
+        long fd = strtol(entry->d_name, &end, 10);
+
+        if (end == entry->d_name || fd < 3 || fd == dirfd(all))
+            continue;
+        closed += !is_kept((int)fd, keep, count) && close((int)fd) == 0;
+    }
+    closedir(all);
+    return closed;
+}
+
+/* Nobody may be reading: that must not keep this process. */
+static void say(const char *text)
+{
+    struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    if (poll(&room, 1, SAY_MS) > 0 && write(STDERR_FILENO, text, strlen(text)) < 0)
+        return; /* closed: nobody wants to know */
 }
 
 void inherited_close(int listener_fd, int link_fd)
 {
     const char *asked = getenv(close_name);
-    int ready_fd = named_fd(ready_name);
-    int migration_fd = named_fd(migration_name);
-    unsigned closed = 0;
+    int migration_fd = link_fd >= 0 ? -1 : named_fd(migration_name);
+    int keep[] = {listener_fd, link_fd, named_fd(ready_name), migration_fd};
+    char text[128];
 
     if (listener_fd < 0 && (asked == NULL || strcmp(asked, "1") != 0))
         return;
-    int last = highest_fd();
-    for (int fd = 3; fd <= last; fd++) {
-        if (fd != listener_fd && fd != ready_fd && fd != link_fd &&
-            (fd != migration_fd || link_fd >= 0) && close(fd) == 0)
-            closed++;
-    }
+    unsigned closed = close_others(keep, COUNT_OF(keep));
+    snprintf(text, sizeof text,
+             "binary upgrade: closed %u unexpected inherited file descriptor(s) before startup\n",
+             closed);
     if (closed > 0)
-        fprintf(stderr,
-                "binary upgrade: closed %u unexpected inherited file descriptor(s) before "
-                "startup\n",
-                closed);
+        say(text);
     unsetenv(close_name);
 }
 
@@ -70,7 +104,7 @@ void inherited_report_ready(void)
         return;
     log_info("Signaling readiness to parent process (fd=%d)", fd);
     if (write(fd, &word, 1) != 1)
-        log_warn("cannot tell the predecessor that this process is ready");
+        log_warn("the predecessor cannot be told that this process is ready: %s", strerror(errno));
     close(fd);
 }
 

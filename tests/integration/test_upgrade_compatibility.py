@@ -367,3 +367,49 @@ def test_c1_25_more_clients_than_are_allowed(upgrading):
     for words in ("Too many open files", "Failed to accept new connection",
                   "BINARY UPGRADE ABORTED", "fallback discovery failed"):
         assert words not in log
+
+
+# ---- what its surroundings may be like (H1, H9)
+
+
+def test_h1_log_that_nobody_reads(upgrading, monkeypatch, tmp_path):
+    """A pipe that is full from the start: it may cost lines, and nothing else."""
+    wrapped(monkeypatch, tmp_path, """#!/usr/bin/python3 -S
+import os, sys
+out, to = os.pipe()
+os.set_blocking(to, False)
+try:
+    while True:
+        os.write(to, b"x" * 4096)
+except BlockingIOError:
+    os.set_blocking(to, True)
+os.set_inheritable(out, True)
+os.dup2(to, 1)
+os.dup2(to, 2)
+os.execv("PROGRAM", ["PROGRAM"] + sys.argv[1:])
+""")
+    pooler = upgrading()
+    with pooler.doorman.client() as client:
+        for _ in range(2):
+            for number in range(100):
+                assert client.value("SELECT %d" % number) == str(number)
+            pooler.upgrade()
+        works(pooler)
+
+
+def test_h9_log_whose_reader_has_gone(upgrading, monkeypatch, tmp_path):
+    wrapped(monkeypatch, tmp_path, """#!/usr/bin/python3 -S
+import os, sys
+out, to = os.pipe()
+os.dup2(to, 1)
+os.dup2(to, 2)
+os.close(out)
+os.close(to)
+os.execv("PROGRAM", ["PROGRAM"] + sys.argv[1:])
+""")
+    pooler = upgrading()
+    with pooler.doorman.client() as client:
+        for _ in range(2):
+            assert client.value("SELECT 1") == "1"
+            pooler.upgrade()
+        works(pooler)
