@@ -57,10 +57,10 @@ class Report:
         return found
 
     def upgrades_table(self):
-        yield "upgrade  start of   the rest  frozen   longest  control    clients  servers"
-        yield "         new one                       stall               moved    moved"
+        yield "upgrade  start of     end of  frozen   longest  control    clients  servers"
+        yield "         new one    old one              stall               moved    moved"
         for number, row in enumerate(self.rows):
-            yield "%7d %6.0f ms %7.1f ms %5.1f ms %6.1f ms %6.1f ms %9d %8d" % (
+            yield "%7d %6.0f ms %7.0f ms %5.1f ms %6.1f ms %6.1f ms %9d %8d" % (
                 number + 1, row["start_ms"], row["rest_ms"], row["frozen_ms"],
                 self.stalls[number], self.control[number], row["clients"], row["servers"])
 

@@ -55,7 +55,7 @@ def running(folder):
 def test_report_passes_and_nothing_is_left_over(folder):
     done = subprocess.run(command(folder), env=environment(folder), stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          timeout=60 * PATIENCE)
+                          timeout=240 * PATIENCE)
     assert done.returncode == 0, done.stdout
     assert done.stdout.rstrip().splitlines()[-2] == "PASS", done.stdout
     # 20 silent, 3 in transactions, 2 probes, a stream and psql, twice.
@@ -82,7 +82,7 @@ def test_interrupt_ends_everything(folder):
             if "upgrade 1:" in line:
                 break
         os.killpg(demo.pid, signal.SIGINT)  # as the terminal does
-        said += demo.communicate(timeout=60 * PATIENCE)[0]
+        said += demo.communicate(timeout=240 * PATIENCE)[0]
     finally:
         demo.kill()
     assert demo.returncode == 130, said
