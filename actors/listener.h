@@ -30,8 +30,9 @@ struct listener *listener_open_tcp(const struct general_config *general, int *st
                                    struct failure *why);
 /* Takes over a descriptor that listens already. */
 struct listener *listener_adopt(int fd, int *status, struct failure *why);
-struct listener *listener_open_local(const struct general_config *general, int *status,
-                                     struct failure *why);
+/* `replaces`: in place of this process's parent, if that listens there. */
+struct listener *listener_open_local(const struct general_config *general, bool replaces,
+                                     int *status, struct failure *why);
 /* The same for a Unix socket that a predecessor made, if it is the one that is configured. */
 struct listener *listener_adopt_local(int fd, const struct general_config *general);
 /* Does an adopted one stand where the configuration wants it? Yes if that cannot be told. */

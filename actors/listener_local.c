@@ -12,44 +12,62 @@
 
 enum { STATUS_LOCAL = 71, LOCAL_BACKLOG = 1024 };
 
-/* Does somebody listen there? A full backlog is somebody, too. */
-static bool in_use(const struct sockaddr_un *address)
+/* Does somebody listen there? A full backlog is somebody, too. `whose`: the process, 0 if that is
+ * not known. */
+static bool in_use(const struct sockaddr_un *address, pid_t *whose)
 {
+    struct ucred peer = {0};
+    socklen_t len = sizeof peer;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
+    *whose = 0;
     if (fd < 0)
         return true;
     bool used = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ||
                 errno == EAGAIN || errno == EINPROGRESS;
+    if (used && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0)
+        *whose = peer.pid;
     close(fd);
     return used;
 }
 
 /* A process that was killed may seem to listen a little longer: the kernel takes its ring apart
  * later, and until then the ring holds the socket. So a sign of life counts when it lasts. */
-static bool stays_in_use(const struct sockaddr_un *address)
+static bool stays_in_use(const struct sockaddr_un *address, pid_t *whose)
 {
     static const struct timespec pause = {.tv_nsec = 50000000};
 
     for (int look = 0; look < 20; look++) {
-        if (!in_use(address))
+        if (!in_use(address, whose))
             return false;
         nanosleep(&pause, NULL);
     }
     return true;
 }
 
+/* PgDoorman 3.10, which has started this process to take its place, does not hand over its Unix
+ * socket and goes on listening on it till it ends. */
+static bool is_predecessors(const struct sockaddr_un *address)
+{
+    pid_t whose;
+
+    return in_use(address, &whose) && whose == getppid();
+}
+
 /* What an earlier process left there goes, if it is a socket. */
-static int make_way(const struct sockaddr_un *address, struct failure *why)
+static int make_way(const struct sockaddr_un *address, bool replaces, struct failure *why)
 {
     const char *path = address->sun_path;
     struct stat file;
+    pid_t whose;
 
     if (lstat(path, &file) != 0)
         return errno == ENOENT ? 0 : fail(why, "Failed to stat %s: %s", path, strerror(errno));
     if (!S_ISSOCK(file.st_mode))
         return fail(why, "Cannot use Unix socket path %s: it exists and is not a socket", path);
-    if (stays_in_use(address))
+    if (replaces && is_predecessors(address))
+        log_info("Unix socket %s is taken from the old process", path);
+    else if (stays_in_use(address, &whose))
         return fail(why,
                     "Cannot reuse Unix socket path %s: another process is already listening on "
                     "%s; refusing to remove it",
@@ -95,8 +113,8 @@ remove_file:
     return -1;
 }
 
-struct listener *listener_open_local(const struct general_config *general, int *status,
-                                     struct failure *why)
+struct listener *listener_open_local(const struct general_config *general, bool replaces,
+                                     int *status, struct failure *why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     mode_t mode = general->unix_socket_mode_bits;
@@ -110,7 +128,7 @@ struct listener *listener_open_local(const struct general_config *general, int *
              general->unix_socket_dir, general->port);
         return NULL;
     }
-    if (make_way(&address, why) != 0)
+    if (make_way(&address, replaces, why) != 0)
         return NULL;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {

@@ -202,6 +202,7 @@ static void prepare_runtime(struct process *p, const struct general_config *gene
 
 static void open_listeners(struct process *p, const struct general_config *general)
 {
+    bool replaces = p->options.inherit_fd >= 0 && !p->successor;
     struct failure why = {0};
     int status = 0;
 
@@ -222,7 +223,7 @@ static void open_listeners(struct process *p, const struct general_config *gener
             close(p->local_fd);
     }
     if (general->unix_socket_dir != NULL && p->local == NULL) {
-        p->local = listener_open_local(general, &status, &why);
+        p->local = listener_open_local(general, replaces, &status, &why);
         if (p->local == NULL)
             give_up(p, status, why.text);
     }
@@ -322,13 +323,14 @@ static void start_successor(struct process *p)
         give_up(p, STATUS_INTERNAL, why.text);
 }
 
-static void receive_clients(struct process *p)
+/* Those of PgDoorman 3.10. It does not listen any more, so this process serves in any case. */
+static void receive_clients(void)
 {
     struct failure why;
     int fd = inherited_migration_fd();
 
     if (fd >= 0 && migration_receive_start(fd, &why) != 0)
-        give_up(p, STATUS_INTERNAL, why.text);
+        log_error("%s", why.text);
 }
 
 static void start(struct process *p, struct config *config)
@@ -347,7 +349,7 @@ static void start(struct process *p, struct config *config)
     }
     accept_clients(p);
     tell_ready(p, &config->general);
-    receive_clients(p);
+    receive_clients();
 }
 
 /* Those who could still reach for a worker end before the workers do. */

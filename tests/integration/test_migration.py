@@ -8,6 +8,8 @@ import random
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -25,20 +27,25 @@ CANCEL_SECRET = 0xfedcba98
 @pytest.fixture
 def migrating(postgres, tmp_path):
     """Factory of poolers that are started by a 3.10. Afterwards each must end well."""
-    started = []
+    started, kept = [], []
 
-    def start(pools=None, **general):
+    def start(pools=None, before=None, expect_word=b"\x01", **general):
         port = free_port()
+        kept.append(before and before(port))
         directory = tmp_path / ("new%d" % len(started))
         directory.mkdir()
         pools = pools or {"app": pool(postgres, [trust_user()])}
         old = OldProcess(Doorman(str(directory), port, configuration(port, pools, **general)))
         started.append(old)
+        assert old.word == expect_word, old.doorman.log()
         return old
 
     yield start
     for old in started:
         old.finish()
+    for one in kept:
+        if one is not None:
+            one.close()
     wait_until(lambda: not postgres.backends(), 10, "PostgreSQL to be without clients")
 
 
@@ -249,6 +256,46 @@ def test_b16_hash_serves_while_nobody_can_be_asked(migrating, postgres):
                      auth_value=client_key(postgres, "scram_user"))
     assert wire.sqlstates(other.wait_closed()) == ["58000"]
     client.terminate()
+
+
+# ---- sockets
+
+
+def test_b16_unix_socket_of_the_old_process_is_replaced(migrating, tmp_path):
+    """Only that one: see the test below."""
+    old = migrating(unix_socket_dir=str(tmp_path), before=lambda port: listening(tmp_path, port))
+    path = "%s/.s.PGSQL.%d" % (tmp_path, old.doorman.port)
+    client = wire.Wire(path).login()
+    assert client.value("SELECT 1") == "1"
+    old.end()
+    old.wait_said("Unix socket %s is taken from the old process" % path)
+    old.wait_stopped()
+    client.terminate()
+
+
+def test_b16_unix_socket_of_another_process_is_not(migrating, tmp_path):
+    other = subprocess.Popen(
+        [sys.executable, "-c", "import socket, sys, time; s = socket.socket(socket.AF_UNIX); "
+         "s.bind(sys.argv[1]); s.listen(); print('listens', flush=True); time.sleep(60)",
+         str(tmp_path / "other")], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"listens\n"
+        old = migrating(unix_socket_dir=str(tmp_path), expect_word=b"", before=lambda port: os.rename(
+            tmp_path / "other", "%s/.s.PGSQL.%d" % (tmp_path, port)))
+        old.doorman.expected_status = 71
+        assert old.doorman.wait() == 71
+        old.wait_said("another process is already listening")
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+
+
+def listening(directory, port):
+    server = socket.socket(socket.AF_UNIX)
+    server.bind("%s/.s.PGSQL.%d" % (directory, port))
+    server.listen()
+    return server
 
 
 # ---- who cannot be taken
