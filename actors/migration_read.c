@@ -131,9 +131,12 @@ static int read_rest(struct cursor *c, struct migration_client *out, struct fail
 enum migration_result migration_read(struct bytes state, struct migration_client *out,
                                      struct failure *why)
 {
-    struct cursor c = cursor_of(state.at, state.len);
-
     *out = (struct migration_client){0};
+    if (state.len == 0) {
+        fail(why, "not the state of a client");
+        return MIGRATION_FOREIGN;
+    }
+    struct cursor c = cursor_of(state.at, state.len);
     uint32_t magic = cursor_u32(&c);
     uint16_t version = cursor_u16(&c);
     if (c.bad || magic != MIGRATION_MAGIC) {

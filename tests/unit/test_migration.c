@@ -154,6 +154,7 @@ TEST(a_state_that_is_cut_off_is_refused_wherever)
         free(cut);
     }
     writer_free(&w);
+    EQ(migration_read((struct bytes){NULL, 0}, &c, &why), MIGRATION_FOREIGN);
 }
 
 TEST(what_follows_is_ignored_and_an_unknown_secret_is_none)
