@@ -79,12 +79,16 @@ static void say(const char *text)
 void inherited_close(int listener_fd, int link_fd)
 {
     const char *asked = getenv(close_name);
-    int migration_fd = link_fd >= 0 ? -1 : named_fd(migration_name);
+    int migration_fd = named_fd(migration_name);
     int keep[] = {listener_fd, link_fd, named_fd(ready_name), migration_fd};
     char text[128];
 
     if (listener_fd < 0 && (asked == NULL || strcmp(asked, "1") != 0))
         return;
+    if (link_fd >= 0 && migration_fd > STDERR_FILENO) {
+        close(migration_fd); /* expected, but with the link there is no need for it */
+        unsetenv(migration_name);
+    }
     unsigned closed = close_others(keep, COUNT_OF(keep));
     snprintf(text, sizeof text,
              "binary upgrade: closed %u unexpected inherited file descriptor(s) before startup\n",

@@ -44,6 +44,12 @@ struct listener *listener_adopt_path(int fd);
 void listener_retire(struct worker *w, struct listener *l);
 /* Closes the descriptor, which another process has: its socket file is no more ours. */
 void listener_abandon(struct listener *l);
+/* For a successor that insists on making the socket file itself: this one gets another name, for as
+ * long as it may have to come back. False: it could not be renamed. */
+bool listener_step_aside(const struct listener *l);
+void listener_step_back(const struct listener *l);
+/* It does not: the other name goes. */
+void listener_stay_aside(const struct listener *l);
 /* It begins to accept. */
 void listener_launch(struct worker *w, struct listener *l);
 /* Closes it, and removes the socket file if that is still the one that was made. NULL is fine. */

@@ -179,6 +179,41 @@ struct listener *listener_adopt_path(int fd)
     return l;
 }
 
+enum { ASIDE_MAX = sizeof(((struct listener *)0)->address) + 8 };
+
+static void aside_path(const struct listener *l, char out[ASIDE_MAX])
+{
+    snprintf(out, ASIDE_MAX, "%s.old", l->address);
+}
+
+bool listener_step_aside(const struct listener *l)
+{
+    char aside[ASIDE_MAX];
+
+    aside_path(l, aside);
+    if (rename(l->address, aside) == 0)
+        return true;
+    log_warn("Unix socket %s cannot be renamed: %s", l->address, strerror(errno));
+    return false;
+}
+
+void listener_step_back(const struct listener *l)
+{
+    char aside[ASIDE_MAX];
+
+    aside_path(l, aside);
+    if (rename(aside, l->address) != 0)
+        log_error("Unix socket %s does not come back: %s", l->address, strerror(errno));
+}
+
+void listener_stay_aside(const struct listener *l)
+{
+    char aside[ASIDE_MAX];
+
+    aside_path(l, aside);
+    unlink(aside);
+}
+
 void listener_remove_file(const struct listener *l)
 {
     struct stat file;

@@ -72,7 +72,8 @@ void pool_backend_end(struct worker *w, struct pool *p, struct backend *b, const
 /* Why an idle backend must not be used any more; NULL when it may. */
 static const char *outdated(struct worker *w, const struct pool *p, const struct backend *b)
 {
-    if (p->draining)
+    /* A new one was opened for somebody who waited already. */
+    if (p->draining && b->uses > 0)
         return "graceful shutdown - releasing server connection";
     if (p->removed)
         return "pool removed";

@@ -215,6 +215,8 @@ void pool_dispatch(struct worker *w, struct pool *p)
     }
     if (p->waiting == 0)
         p->hoping = false;
+    if (p->waiting == 0 && p->draining)
+        pool_end_idle(w, p, "graceful shutdown - releasing server connection");
     if (p->waiting > 0 || p->effective->min_pool_size > 0 || p->permits.wanted > 0)
         pool_grow(w, p);
     first = pool_first_waiter(p);

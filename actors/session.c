@@ -180,7 +180,8 @@ static bool wants_input(const struct session *s)
     if (s->client != CLIENT_OPEN)
         return true; /* to see it close */
     switch ((enum session_phase)s->phase) {
-    case SESSION_IDLE: return !session_answers_wait(s) || session_input_len(s) < BATCH_HIGH;
+    case SESSION_IDLE:
+        return !s->rests && (!session_answers_wait(s) || session_input_len(s) < BATCH_HIGH);
     case SESSION_BOUND: return !session_must_pause(s) || session_input_len(s) < BATCH_HIGH;
     case SESSION_WAITING:
     case SESSION_RELEASING:
@@ -267,6 +268,9 @@ static void settle(struct worker *w, struct session *s, const struct message *m)
  * for. */
 static void on_client_recv(struct worker *w, struct session *s, struct message *m)
 {
+    if (m->io.result == -ECANCELED) /* it was to rest, and settle() knows whether it still is */
+        return;
+    s->rests = false;
     if (m->io.result <= 0) {
         session_close(w, s, NULL);
         return;

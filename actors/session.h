@@ -115,6 +115,8 @@ struct session {
     bool copy_asked : 1;      /* has it failed, and which Syncs are answered? */
     bool copy_due : 1;        /* that is to be asked behind the message that is passing */
     bool copy_held : 1;       /* a ReadyForQuery is kept back, the client's or not */
+    bool leaves_bare : 1;     /* and without anything that it has sent */
+    bool rests : 1;           /* for that: nothing is read from it */
     bool leaves : 1;          /* SESSION_DRAIN: not to be ended, but to go to another process */
     bool copy_skips : 1;      /* if it is not, the client is to send a Sync before all else */
     bool migrated : 1;        /* it comes from PgDoorman 3.10 */
@@ -457,6 +459,7 @@ void session_drain(struct worker *w, struct session *s);
 enum session_leaving {
     LEAVING_NOT,  /* it stays after all */
     LEAVING,      /* it begins no further transaction: another process does that for it */
+    LEAVING_BARE, /* PgDoorman 3.10, that is, which does not get what has been read from it */
     LEAVING_ENDS, /* there is no more time */
 };
 void session_on_leave(struct worker *w, struct session *s, struct message *m);

@@ -178,17 +178,30 @@ void session_pool_gone(struct worker *w, struct session *s, bool with_ready)
     session_fatal(w, s, "3D000", text, with_ready);
 }
 
+/* True: it waits for a round. In session mode one with a backend goes on. */
+static bool rest(struct worker *w, struct session *s)
+{
+    if (s->phase != SESSION_IDLE)
+        return false;
+    if (s->leaves_bare) {
+        if (s->in != NULL || s->begin_owed)
+            return false; /* to be served here; then it rests again */
+        /* It may have sent more by now: then this comes too late, as it might everywhere. */
+        s->rests = true;
+        conn_recv_stop(w, &s->conn);
+    }
+    atomic_store(&app.resting, true);
+    return true;
+}
+
 bool session_drained(struct worker *w, struct session *s)
 {
     if (atomic_load(&app.draining)) {
         session_fatal(w, s, "58006", "pooler is shut down now", false);
         return true;
     }
-    if (s->leaves) { /* in session mode only without a backend */
-        if (s->phase == SESSION_IDLE)
-            atomic_store(&app.resting, true);
-        return s->phase == SESSION_IDLE;
-    }
+    if (s->leaves)
+        return rest(w, s);
     /* It came from another process whose configuration had a pool for it. */
     if (atomic_load(&s->shared->pool) == 0) {
         session_pool_gone(w, s, false);
@@ -204,7 +217,7 @@ static void stay(struct worker *w, struct session *s)
 {
     if (!s->leaves)
         return;
-    s->leaves = false;
+    s->leaves = s->leaves_bare = s->rests = false;
     s->flags &= (uint16_t)~SESSION_DRAIN;
     session_on_client_input(w, s);
 }
@@ -214,8 +227,10 @@ void session_on_leave(struct worker *w, struct session *s, struct message *m)
     switch ((enum session_leaving)message_get_SESSION_LEAVE(m).how) {
     case LEAVING_NOT: stay(w, s); break;
     case LEAVING:
+    case LEAVING_BARE:
         s->flags |= SESSION_DRAIN;
         s->leaves = true;
+        s->leaves_bare = message_get_SESSION_LEAVE(m).how == LEAVING_BARE;
         break;
     case LEAVING_ENDS:
         if (s->phase == SESSION_CANCEL)

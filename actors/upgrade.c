@@ -1,6 +1,7 @@
 /* The side that gives away: one thread, from the request to the end of the process. */
 #define LOG_MODULE "pg_doorman::app"
 #include "actors/upgrade_internal.h"
+#include "actors/upgrade_legacy.h"
 
 #include "actors/listener.h"
 #include "actors/migration_receive.h"
@@ -13,6 +14,8 @@
 
 enum {
     SETTLE_LOOK_US = 2000,
+    EARLY_LOOK_MS = 20,       /* for a word or an end of the new process */
+    REFUSED_LOCAL = 71,       /* with this PgDoorman 3.10 ends when its Unix socket is in use */
     ROUND_PAUSE_MS = 10,      /* what could not move is looked at again */
     ROUND_PAUSE_MAX_MS = 250, /* that much later each time, up to this */
     REST_LOOK_MS = 10,        /* whoever leaves as soon as it rests waits no longer */
@@ -39,6 +42,9 @@ struct upgrade {
     uint64_t guard_until_us; /* the listeners are kept until then; 0: they are closed */
     uint64_t round;
     struct upgrade_status told; /* what the successor knows of who is left */
+    bool legacy;                /* the successor is PgDoorman 3.10 */
+    bool aside;                 /* and the Unix socket has made way for its own */
+    bool alone;                 /* and it has gone */
 };
 
 static void make_plan(struct upgrade_plan *plan)
@@ -122,6 +128,8 @@ static void take_back(struct upgrade *u, const char *result, const char *reason)
 
     atomic_store(&child_pid, 0);
     upgrade_kill(&u->child);
+    if (u->aside)
+        listener_step_back(listeners[1]);
     hold_listeners(false);
     upgrade_failed(result, reason);
     upgrade_reserve();
@@ -135,18 +143,21 @@ static void take_back(struct upgrade *u, const char *result, const char *reason)
 
 /* --- beginning --- */
 
-/* What it says next; the time until it has to be ready is one for all. */
-static int receive_early(struct upgrade *u, struct handoff_packet *packet, struct failure *why)
+static int not_ready(const struct upgrade *u, struct failure *why)
 {
     uint64_t limit_ms = u->plan.ready_us / 1000;
     bool seconds = limit_ms % 1000 == 0;
 
+    return fail(why,
+                "New process did not signal readiness within %" PRIu64 "%s (timeout or early exit)",
+                seconds ? limit_ms / 1000 : limit_ms, seconds ? "s" : "ms");
+}
+
+/* What it says next; the time until it has to be ready is one for all. */
+static int receive_early(struct upgrade *u, struct handoff_packet *packet, struct failure *why)
+{
     switch (handoff_receive(u->child.link, packet, left_ms(u->ready_until_us), why)) {
-    case HANDOFF_TIMEOUT:
-        return fail(why,
-                    "New process did not signal readiness within %" PRIu64
-                    "%s (timeout or early exit)",
-                    seconds ? limit_ms / 1000 : limit_ms, seconds ? "s" : "ms");
+    case HANDOFF_TIMEOUT: return not_ready(u, why);
     case HANDOFF_GONE: return fail(why, "New process exited before readiness");
     case HANDOFF_BAD: return -1;
     case HANDOFF_GOT: break;
@@ -154,12 +165,44 @@ static int receive_early(struct upgrade *u, struct handoff_packet *packet, struc
     return 0;
 }
 
+/* PgDoorman 3.10 closes the link, of which it knows nothing, and says in its own way that it is
+ * ready. 0: there is a packet, or u->legacy. */
+static int await_word(struct upgrade *u, struct handoff_packet *packet, struct failure *why)
+{
+    bool linked = true;
+
+    for (;;) {
+        bool ended = process_ended(u->child.watch, linked ? 0 : (int)EARLY_LOOK_MS);
+        bool ready = upgrade_child_ready(&u->child);
+        enum handoff_got got = !linked
+                                   ? HANDOFF_GONE
+                                   : handoff_receive(u->child.link, packet,
+                                                     ended || ready ? 0 : (int)EARLY_LOOK_MS, why);
+
+        if (got == HANDOFF_GOT)
+            return 0;
+        if (got == HANDOFF_BAD)
+            return -1;
+        linked = got != HANDOFF_GONE;
+        if (ready) {
+            u->legacy = true;
+            return 0;
+        }
+        if (ended)
+            return fail(why, "New process exited before readiness");
+        if (clock_us() >= u->ready_until_us || runtime_stopping())
+            return not_ready(u, why);
+    }
+}
+
 static int await_hello(struct upgrade *u, struct failure *why)
 {
     struct handoff_packet packet;
 
-    if (receive_early(u, &packet, why) != 0)
+    if (await_word(u, &packet, why) != 0)
         return -1;
+    if (u->legacy)
+        return 0;
     handoff_close_fds(&packet);
     if (packet.kind != HANDOFF_HELLO || packet.n[0] != HANDOFF_PROTOCOL)
         return fail(why, "the new process speaks another version of the handoff");
@@ -180,8 +223,6 @@ static int greet(struct upgrade *u, struct failure *why)
     int fds[COUNT_OF(listeners)];
     unsigned count = 0;
 
-    if (await_hello(u, why) != 0)
-        return -1;
     for (size_t i = 0; i < COUNT_OF(listeners); i++) {
         if (listeners[i] == NULL)
             continue;
@@ -231,6 +272,39 @@ static void note_child(struct upgrade_status *status, void *context)
     status->successor = u->child.pid;
 }
 
+static int start(struct upgrade *u, struct failure *why)
+{
+    u->ready_until_us = clock_us() + u->plan.ready_us;
+    if (upgrade_spawn(&u->child, listeners[0]->fd, why) != 0)
+        return -1;
+    atomic_store(&child_pid, u->child.pid);
+    upgrade_status_change(note_child, u);
+    upgrade_test_point("spawned", u->child.pid);
+    return await_hello(u, why);
+}
+
+/* PgDoorman 3.10 cannot be given a Unix socket, and ends if there is one already. Then ours makes
+ * way, and it is tried once more. */
+static int start_beside(struct upgrade *u, struct failure *why)
+{
+    if (start(u, why) == 0)
+        return 0;
+    if (listeners[1] == NULL || u->child.pid <= 0 || !process_ended(u->child.watch, 0) ||
+        upgrade_child_status(&u->child) != REFUSED_LOCAL || !listener_step_aside(listeners[1]))
+        return -1;
+    log_info("upgrade: once more, with the Unix socket out of the way");
+    u->aside = true;
+    atomic_store(&child_pid, 0);
+    upgrade_child_close(&u->child);
+    if (start(u, why) != 0)
+        return -1;
+    if (u->legacy)
+        return 0;
+    u->aside = false;
+    listener_step_back(listeners[1]);
+    return 0;
+}
+
 static int prepare(struct upgrade *u, struct failure *why)
 {
     upgrade_status_change(note_request, NULL);
@@ -239,17 +313,15 @@ static int prepare(struct upgrade *u, struct failure *why)
         return -1;
     }
     upgrade_phase("starting");
-    u->ready_until_us = clock_us() + u->plan.ready_us;
-    if (upgrade_spawn(&u->child, listeners[0]->fd, why) != 0)
+    if (start_beside(u, why) != 0)
         return -1;
-    atomic_store(&child_pid, u->child.pid);
-    upgrade_status_change(note_child, u);
-    upgrade_test_point("spawned", u->child.pid);
-    if (greet(u, why) != 0)
-        return -1;
-    upgrade_test_point("greeted", u->child.pid);
-    if (await_ready(u, why) != 0)
-        return -1;
+    if (!u->legacy) {
+        if (greet(u, why) != 0)
+            return -1;
+        upgrade_test_point("greeted", u->child.pid);
+        if (await_ready(u, why) != 0)
+            return -1;
+    }
     upgrade_test_point("ready", u->child.pid);
     log_info("New process signaled readiness");
     return 0;
@@ -288,6 +360,8 @@ static enum round_result first_round(struct upgrade *u, struct failure *why)
 static int commit(struct upgrade *u, struct failure *why)
 {
     hold_listeners(true);
+    if (u->legacy) /* it serves by now */
+        return 0;
     enum round_result result = first_round(u, why);
     if (result == ROUND_MOVED)
         return 0;
@@ -336,9 +410,22 @@ static void tell_pool_to_drain(void *context, struct pool_shared *shared)
     actor_tell_kind(NULL, atomic_load(&shared->pool), drain ? MSG_POOL_DRAIN : MSG_POOL_SERVE);
 }
 
-static void drain(bool on)
+static void drain(const struct upgrade *u)
 {
-    tell_sessions(on ? LEAVING : LEAVING_NOT);
+    bool on = u->plan.drains || u->legacy;
+
+    if (!on)
+        return;
+    directory_each(tell_pool_to_drain, &on);
+    if (!u->legacy || u->child.migration >= 0)
+        tell_sessions(u->legacy ? LEAVING_BARE : LEAVING);
+}
+
+static void drain_no_more(void)
+{
+    bool on = false;
+
+    tell_sessions(LEAVING_NOT);
     directory_each(tell_pool_to_drain, &on);
 }
 
@@ -360,22 +447,28 @@ static void hand_over_sessions(struct upgrade *u)
 
     atomic_store(&child_pid, 0);
     atomic_store(&taken_over, true);
-    atomic_store(&app.handed_over, true);
+    /* 3.10 knows nothing of connections that are still here. */
+    atomic_store(&app.handed_over, !u->legacy);
     u->deadline_us = clock_us() + u->plan.linger_us;
     u->guard_until_us = clock_us() + u->plan.guard_us + 1;
     upgrade_phase("draining");
     if (notify_main_pid(u->child.pid, &why) != 0)
         log_warn("sd_notify MAINPID failed: %s", why.text);
     upgrade_status_get(&status);
-    say_moved(&status);
-    if (u->plan.drains)
-        drain(true);
+    if (u->legacy)
+        log_info(u->child.migration >= 0 ? "Client migration enabled"
+                                         : "Clients cannot be migrated to the new process");
+    else
+        say_moved(&status);
+    drain(u);
 }
 
 static void end_guard(struct upgrade *u)
 {
     u->guard_until_us = 0;
     close_listeners();
+    if (u->aside)
+        listener_stay_aside(listeners[1]);
     log_info("Foreground binary upgrade complete, listener released");
 }
 
@@ -390,10 +483,23 @@ static bool serve_again(struct upgrade *u)
     atomic_store(&app.handed_over, false);
     if (notify_main_pid(process_self(), &why) != 0)
         log_warn("sd_notify MAINPID failed: %s", why.text);
-    if (u->plan.drains)
-        drain(false);
+    drain_no_more();
     take_back(u, "lost", "the new process has died when it had just taken over");
     return true;
+}
+
+/* The same of PgDoorman 3.10, which says nothing. Without it, who is here is served to the end. */
+static bool watch_a_while(struct upgrade *u, int timeout_ms)
+{
+    if (u->alone) {
+        handoff_pause((unsigned)timeout_ms * 1000);
+        return true;
+    }
+    if (!process_ended(u->child.watch, timeout_ms))
+        return true;
+    log_error("upgrade: the new process has gone");
+    u->alone = true;
+    return u->guard_until_us == 0;
 }
 
 /* What comes from the successor meanwhile. False: it has gone. */
@@ -449,9 +555,9 @@ static bool await_round(struct upgrade *u, uint64_t until_us)
 
         if (u->guard_until_us != 0)
             wait_ms = MIN(wait_ms, left_ms(u->guard_until_us));
-        if (u->plan.drains)
+        if (u->plan.drains || u->legacy)
             wait_ms = MIN(wait_ms, (int)REST_LOOK_MS);
-        if (!listen_a_while(u, wait_ms))
+        if (!(u->legacy ? watch_a_while(u, wait_ms) : listen_a_while(u, wait_ms)))
             return false;
         if (u->guard_until_us != 0 && clock_us() >= u->guard_until_us)
             end_guard(u);
@@ -467,6 +573,8 @@ static void tell_left(struct upgrade *u)
     struct upgrade_status s;
     struct failure why;
 
+    if (u->legacy)
+        return;
     upgrade_status_get(&s);
     uint64_t left[] = {s.sessions_left, s.backends_left};
     if (s.sessions_left == u->told.sessions_left && s.backends_left == u->told.backends_left &&
@@ -476,6 +584,18 @@ static void tell_left(struct upgrade *u)
     if (handoff_send(u->child.link, HANDOFF_LEFT, left, COUNT_OF(left), bytes_of(s.left_reasons),
                      NULL, 0, &why) != 0)
         log_debug("upgrade: %s", why.text);
+}
+
+static enum round_result another_round(struct upgrade *u, struct failure *why)
+{
+    u->round++;
+    if (!u->legacy)
+        return upgrade_round(&u->child, &u->plan, u->generation, u->round, why);
+    bool could = u->child.migration >= 0;
+    enum round_result result = upgrade_legacy_round(&u->child, why);
+    if (could && u->child.migration < 0)
+        tell_sessions(LEAVING_NOT); /* they have nowhere to go, and are served here to the end */
+    return result;
 }
 
 /* Round after round, for whoever could not move before. False: the successor has gone. */
@@ -489,8 +609,7 @@ static bool move_the_rest(struct upgrade *u)
         tell_left(u);
         if (!await_round(u, clock_us() + pause_ms * 1000ull))
             return false;
-        enum round_result result = upgrade_round(&u->child, &u->plan, u->generation, ++u->round,
-                                                 &why);
+        enum round_result result = another_round(u, &why);
         if (result == ROUND_FAILED)
             log_warn("upgrade: round %" PRIu64 " failed, another follows: %s", u->round, why.text);
         if (result == ROUND_LOST || result == ROUND_RECLAIMED)
@@ -509,8 +628,12 @@ static void end(struct upgrade *u)
     upgrade_status_get(&s);
     uint64_t bye[] = {s.sessions,          s.waiters, s.in_transaction,           s.backends,
                       s.longest_freeze_us, s.rounds,  clock_us() - u->started_us, remaining()};
-    if (handoff_send(u->child.link, HANDOFF_BYE, bye, COUNT_OF(bye), bytes_of(s.left_reasons), NULL,
-                     0, &why) != 0)
+    if (u->legacy) {
+        log_info("migration sender: closing socket");
+        upgrade_child_close(&u->child);
+        log_info("Migration sender finished");
+    } else if (handoff_send(u->child.link, HANDOFF_BYE, bye, COUNT_OF(bye),
+                            bytes_of(s.left_reasons), NULL, 0, &why) != 0)
         log_debug("upgrade: %s", why.text);
     log_info("upgrade: done in %" PRIu64 " ms: %" PRIu64 " clients and %" PRIu64
              " server connections moved in %" PRIu64 " rounds, longest freeze %" PRIu64

@@ -71,15 +71,20 @@ struct upgrade_plan {
 /* --- upgrade_spawn.c --- */
 struct upgrade_child {
     pid_t pid;
-    int watch;    /* its end */
-    int link;     /* actors/handoff.h */
-    int ready_fd; /* the old way to say that it is ready; nobody depends on it */
+    int watch;     /* its end */
+    int link;      /* actors/handoff.h */
+    int ready_fd;  /* on which PgDoorman 3.10 says that it is ready */
+    int migration; /* on which it takes clients; -1: it cannot */
 };
 /* Runs the program on disk with -t on the configuration: 0, or -1 with what it said. */
 MUST_CHECK int upgrade_validate(struct failure *why);
 MUST_CHECK int upgrade_spawn(struct upgrade_child *child, int listener_fd, struct failure *why);
 /* It ends now, and its remains are collected. */
 void upgrade_kill(struct upgrade_child *child);
+/* It has said that it is ready, as PgDoorman 3.10 does. Does not wait. */
+bool upgrade_child_ready(struct upgrade_child *child);
+/* Of a child that has ended, as it is collected: its exit status; -1: by a signal. */
+int upgrade_child_status(struct upgrade_child *child);
 void upgrade_child_close(struct upgrade_child *child);
 /* Its link is closed. Waits a second for its end, and collects it: true if that was one by a signal
  * or a failure. False as well if it has not ended. */
@@ -96,6 +101,13 @@ enum round_result {
 };
 /* One freeze: all that can move does, or nothing. A failure of the first is the end of the
  * upgrade. */
+/* Parts of it: the world stands, and who leaves is chosen; it goes on. */
+MUST_CHECK int upgrade_stop(struct upgrade_load *load, enum upgrade_scope scope,
+                            struct failure *why);
+void upgrade_go_on(struct upgrade_load *load);
+/* For upgrade_status_change(), while the world stands: who stays; what has moved. */
+void upgrade_count_left(struct upgrade_status *status, void *load);
+void upgrade_count_moved(struct upgrade_status *status, void *load);
 enum round_result upgrade_round(const struct upgrade_child *child, const struct upgrade_plan *plan,
                                 uint64_t generation, uint64_t round, struct failure *why);
 

@@ -67,6 +67,20 @@ static bool only_io_waits(const struct actor *a, const struct conn *one, const s
     return !mail.other;
 }
 
+static void look_for_any(void *context, struct message *m)
+{
+    (void)m;
+    *(bool *)context = false;
+}
+
+static bool mailbox_empty_of(const struct actor *a)
+{
+    bool empty = true;
+
+    mailbox_each(&a->box, look_for_any, &empty);
+    return empty;
+}
+
 static void set_record(struct upgrade_load *load, const struct actor *a, size_t number)
 {
     if (a->index >= load->record_size) {
@@ -129,6 +143,27 @@ static enum upgrade_reason judge_phase(const struct worker *w, const struct sess
     return UPGRADE_LEFT_ENDING;
 }
 
+/* 3.10 takes no bytes along that were read or are to be written, no BEGIN that is owed, and its
+ * pools of users that were looked up are not there yet. */
+static enum upgrade_reason judge_resting(const struct session *s)
+{
+    switch ((enum session_phase)s->phase) {
+    case SESSION_IDLE: break;
+    case SESSION_START: return UPGRADE_LEFT_LOGIN;
+    case SESSION_ADMIN: return UPGRADE_LEFT_STAYS;
+    default: return UPGRADE_LEFT_TRANSACTION;
+    }
+    if (s->begin_owed)
+        return UPGRADE_LEFT_TRANSACTION;
+    if (atomic_load(&s->shared->origin) != ORIGIN_STATIC)
+        return UPGRADE_LEFT_LOOKED_UP;
+    if (s->conn.out != NULL)
+        return UPGRADE_LEFT_SENDING;
+    return s->in != NULL || s->body_left > 0 || s->skip_to_sync || !mailbox_empty_of(&s->actor)
+               ? UPGRADE_LEFT_BUSY
+               : UPGRADE_MOVES;
+}
+
 static enum upgrade_reason judge_session(const struct worker *w, const struct upgrade_load *load,
                                          const struct session *s)
 {
@@ -138,6 +173,8 @@ static enum upgrade_reason judge_session(const struct worker *w, const struct up
     if (s->phase == SESSION_BOUND && load->scope != UPGRADE_EVERYTHING)
         return UPGRADE_LEFT_TRANSACTION;
     enum upgrade_reason reason = judge_phase(w, s);
+    if (reason == UPGRADE_MOVES && load->scope == UPGRADE_RESTING)
+        reason = judge_resting(s);
     if (reason != UPGRADE_MOVES)
         return reason;
     const struct conn *backend = s->backend == NULL ? NULL : &s->backend->conn;

@@ -20,6 +20,8 @@
     X(BUSY, "between two steps")                              \
     X(SENDING, "bytes are being sent")                        \
     X(TRANSACTION, "in a transaction")                        \
+    X(STAYS, "on the console")                                \
+    X(LOOKED_UP, "its user was looked up")                    \
     X(BACKEND_LOGIN, "server connection logging in")          \
     X(BACKEND_WORK, "server connection being cleaned or checked")
 enum upgrade_reason {
@@ -35,6 +37,7 @@ const char *upgrade_reason_text(enum upgrade_reason reason);
 enum upgrade_scope {
     UPGRADE_EVERYTHING,
     UPGRADE_WITHOUT_BACKENDS, /* clients that hold none; backends stay */
+    UPGRADE_RESTING,          /* of these only such as PgDoorman 3.10 can take */
 };
 
 struct upgrade_load {
@@ -58,6 +61,9 @@ struct upgrade_load {
     uint32_t left[UPGRADE_REASON_COUNT];
     uint32_t sessions_left;
     uint32_t backends_left;
+    uint64_t frozen_us; /* clock when the world stopped, */
+    uint64_t held_us;   /* when all was taken back, */
+    uint64_t served_us; /* when the successor served, as it says; 0: it has not */
 };
 
 /* First: all connections at which something may be in flight, to be held. */

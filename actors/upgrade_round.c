@@ -35,31 +35,29 @@ struct round {
     int document_fd;
     uint64_t deadline_us;
     uint64_t guard_us;
-    uint64_t frozen_us;
-    uint64_t served_us; /* as the successor says; 0: it has not */
 };
 
 /* --- stopping and going on --- */
 
 static void hold_receives(struct worker *w, void *context)
 {
-    struct round *r = context;
+    struct upgrade_load *load = context;
 
-    conn_hold(w, r->load.conns, r->load.conn_count, false);
+    conn_hold(w, load->conns, load->conn_count, false);
 }
 
 static void hold_sends(struct worker *w, void *context)
 {
-    struct round *r = context;
+    struct upgrade_load *load = context;
 
-    conn_hold(w, r->load.conns, r->load.conn_count, true);
+    conn_hold(w, load->conns, load->conn_count, true);
 }
 
 static void resume(struct worker *w, void *context)
 {
-    struct round *r = context;
+    struct upgrade_load *load = context;
 
-    conn_resume(w, r->load.conns, r->load.conn_count);
+    conn_resume(w, load->conns, load->conn_count);
 }
 
 static void lap(struct round *r, enum lap which)
@@ -67,10 +65,10 @@ static void lap(struct round *r, enum lap which)
     r->laps_us[which] = clock_us();
 }
 
-static bool sends_left(const struct round *r)
+static bool sends_left(const struct upgrade_load *load)
 {
-    for (size_t i = 0; i < r->load.conn_count; i++) {
-        const struct conn *c = r->load.conns[i];
+    for (size_t i = 0; i < load->conn_count; i++) {
+        const struct conn *c = load->conns[i];
 
         if ((c->flags & (CONN_SENDING | CONN_SENT_DUE)) == CONN_SENDING)
             return true;
@@ -78,7 +76,7 @@ static bool sends_left(const struct round *r)
     return false;
 }
 
-static int stop(struct round *r, enum upgrade_scope scope, struct failure *why)
+int upgrade_stop(struct upgrade_load *load, enum upgrade_scope scope, struct failure *why)
 {
     bool stopped = false;
 
@@ -87,22 +85,22 @@ static int stop(struct round *r, enum upgrade_scope scope, struct failure *why)
         stopped = freeze_begin(STOP_US);
     if (!stopped)
         return fail(why, "the workers did not come to rest in time");
-    r->frozen_us = clock_us();
+    uint64_t frozen_us = clock_us();
     freeze_on(0, freeze_settle, NULL);
-    upgrade_load_conns(&r->load);
-    r->load.scope = scope;
-    freeze_each(hold_receives, r);
-    for (int i = 0; i < HOLD_ATTEMPTS && sends_left(r); i++)
-        freeze_each(hold_sends, r);
-    lap(r, LAP_HELD);
-    upgrade_load_choose(runtime_worker(0), &r->load);
-    lap(r, LAP_CHOSEN);
+    upgrade_load_conns(load);
+    load->scope = scope;
+    load->frozen_us = frozen_us;
+    freeze_each(hold_receives, load);
+    for (int i = 0; i < HOLD_ATTEMPTS && sends_left(load); i++)
+        freeze_each(hold_sends, load);
+    load->held_us = clock_us();
+    upgrade_load_choose(runtime_worker(0), load);
     return 0;
 }
 
-static void go_on(struct round *r)
+void upgrade_go_on(struct upgrade_load *load)
 {
-    freeze_each(resume, r);
+    freeze_each(resume, load);
     freeze_end();
 }
 
@@ -169,7 +167,7 @@ static int send_fds(struct round *r, struct failure *why)
 static int write_document(struct round *r, uint64_t generation, uint64_t round, struct failure *why)
 {
     struct state_header header = {
-        .generation = generation, .round = round, .frozen_us = r->frozen_us};
+        .generation = generation, .round = round, .frozen_us = r->load.frozen_us};
 
     state_write_begin(&r->document);
     upgrade_load_write(&r->load, &r->document, &header);
@@ -238,7 +236,7 @@ static bool says_committed(struct round *r)
     if (packet.kind == HANDOFF_CANCEL)
         upgrade_cancel(&packet);
     if (packet.kind == HANDOFF_COMMITTED)
-        r->served_us = packet.n[2];
+        r->load.served_us = packet.n[2];
     return packet.kind == HANDOFF_COMMITTED;
 }
 
@@ -316,10 +314,9 @@ static enum round_result decide(struct round *r, struct failure *why)
 /* --- what is told --- */
 
 /* After each look at who can move, whether anybody could or not. */
-static void note_left(struct upgrade_status *status, void *context)
+void upgrade_count_left(struct upgrade_status *status, void *context)
 {
-    const struct round *r = context;
-    const struct upgrade_load *load = &r->load;
+    const struct upgrade_load *load = context;
     size_t len = 0;
 
     status->sessions_left = load->sessions_left;
@@ -334,10 +331,9 @@ static void note_left(struct upgrade_status *status, void *context)
     }
 }
 
-static void note_moved(struct upgrade_status *status, void *context)
+void upgrade_count_moved(struct upgrade_status *status, void *context)
 {
-    const struct round *r = context;
-    const struct upgrade_load *load = &r->load;
+    const struct upgrade_load *load = context;
 
     status->rounds++;
     status->sessions += load->session_count;
@@ -345,15 +341,15 @@ static void note_moved(struct upgrade_status *status, void *context)
     status->waiters += load->waiters;
     status->backends += load->backend_count;
     /* As long as those wait that moved; the same as the successor tells. */
-    uint64_t until_us = r->served_us > r->frozen_us ? r->served_us : clock_us();
-    status->longest_freeze_us = MAX(status->longest_freeze_us, until_us - r->frozen_us);
+    uint64_t until_us = load->served_us > load->frozen_us ? load->served_us : clock_us();
+    status->longest_freeze_us = MAX(status->longest_freeze_us, until_us - load->frozen_us);
 }
 
 static void say_laps(const struct round *r)
 {
     static const char *const names[LAP_COUNT] = {"take back", "choose",         "write",
                                                  "send",      "read and check", "take over"};
-    uint64_t from_us = r->frozen_us;
+    uint64_t from_us = r->load.frozen_us;
     char text[256];
     size_t len = 0;
 
@@ -363,7 +359,7 @@ static void say_laps(const struct round *r)
         from_us = r->laps_us[i];
     }
     log_info("upgrade: frozen for %llu us: %s, forget %llu",
-             (unsigned long long)(clock_us() - r->frozen_us), text,
+             (unsigned long long)(clock_us() - r->load.frozen_us), text,
              (unsigned long long)(clock_us() - from_us));
 }
 
@@ -428,20 +424,23 @@ enum round_result upgrade_round(const struct upgrade_child *child, const struct 
 {
     struct round r = {.child = child, .page_fd = -1, .document_fd = -1, .guard_us = plan->guard_us};
 
-    if (stop(&r, plan->drains ? UPGRADE_WITHOUT_BACKENDS : UPGRADE_EVERYTHING, why) != 0)
+    if (upgrade_stop(&r.load, plan->drains ? UPGRADE_WITHOUT_BACKENDS : UPGRADE_EVERYTHING, why) !=
+        0)
         return ROUND_FAILED;
-    r.deadline_us = r.frozen_us + plan->freeze_us;
+    r.laps_us[LAP_HELD] = r.load.held_us;
+    lap(&r, LAP_CHOSEN);
+    r.deadline_us = r.load.frozen_us + plan->freeze_us;
     enum round_result result = run(&r, plan->aborts, generation, round, why);
     if (result == ROUND_MOVED || result == ROUND_LOST)
         freeze_on(0, leave, &r);
     if (result == ROUND_MOVED) {
         backends_told = r.load.backends_left;
         say_laps(&r);
-        upgrade_status_change(note_moved, &r);
+        upgrade_status_change(upgrade_count_moved, &r.load);
     }
     if (result == ROUND_MOVED || result == ROUND_NOTHING)
-        upgrade_status_change(note_left, &r);
-    go_on(&r);
+        upgrade_status_change(upgrade_count_left, &r.load);
+    upgrade_go_on(&r.load);
     round_free(&r);
     return result;
 }

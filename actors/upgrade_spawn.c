@@ -273,32 +273,40 @@ static char **arguments_with(char *option, char *value)
     return out;
 }
 
-static int spawn_with(struct upgrade_child *child, int listener_fd, int link, int ready,
-                      struct failure *why)
+/* What goes to the child: its ends of what connects us, under the same numbers. */
+struct gifts {
+    int listener;
+    int link;
+    int ready;
+    int migration; /* -1: none */
+};
+
+static int spawn_with(struct upgrade_child *child, const struct gifts *gifts, struct failure *why)
 {
     char option[] = "--inherit-fd";
     char listener[16];
-    char link_variable[64];
-    char ready_variable[64];
-    char *more[] = {link_variable, ready_variable};
+    char variables[3][64];
+    char *more[] = {variables[0], variables[1], variables[2]};
+    int fds[] = {gifts->listener, gifts->link, gifts->ready, gifts->migration};
+    bool migrates = gifts->migration >= 0;
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
 
-    snprintf(listener, sizeof listener, "%d", listener_fd);
-    snprintf(link_variable, sizeof link_variable, HANDOFF_ENVIRONMENT "=%d", link);
-    snprintf(ready_variable, sizeof ready_variable, "PG_DOORMAN_READY_FD=%d", ready);
+    snprintf(listener, sizeof listener, "%d", gifts->listener);
+    snprintf(more[0], sizeof variables[0], HANDOFF_ENVIRONMENT "=%d", gifts->link);
+    snprintf(more[1], sizeof variables[1], "PG_DOORMAN_READY_FD=%d", gifts->ready);
+    snprintf(more[2], sizeof variables[2], "PG_DOORMAN_MIGRATION_FD=%d", gifts->migration);
     posix_spawn_file_actions_init(&actions);
     /* Onto themselves: in the child alone they survive the exec. */
-    posix_spawn_file_actions_adddup2(&actions, listener_fd, listener_fd);
-    posix_spawn_file_actions_adddup2(&actions, link, link);
-    posix_spawn_file_actions_adddup2(&actions, ready, ready);
+    for (size_t i = 0; i < COUNT_OF(fds); i++) {
+        if (fds[i] >= 0)
+            posix_spawn_file_actions_adddup2(&actions, fds[i], fds[i]);
+    }
     spawn_attributes(&attributes, true);
-    char **environment = environment_with(more, COUNT_OF(more));
+    char **environment = environment_with(more, COUNT_OF(more) - !migrates);
     char **arguments = arguments_with(option, listener);
     forget_affinity();
-    int error = handoff_refused("spawn");
-    if (error == 0)
-        error = posix_spawn(&child->pid, upgrade_self.program, &actions, &attributes, arguments,
+    int error = posix_spawn(&child->pid, upgrade_self.program, &actions, &attributes, arguments,
                             environment);
     free(arguments);
     free(environment);
@@ -310,29 +318,43 @@ static int spawn_with(struct upgrade_child *child, int listener_fd, int link, in
     return fail(why, "Failed to spawn new process: %s", strerror(error));
 }
 
-int upgrade_spawn(struct upgrade_child *child, int listener_fd, struct failure *why)
+/* Our ends into the child, the other ones into what is given to it. */
+static int connect_child(struct upgrade_child *child, struct gifts *gifts, struct failure *why)
 {
     int ends[2];
-    int ready[2];
 
-    *child = (struct upgrade_child){.pid = -1, .watch = -1, .link = -1, .ready_fd = -1};
-    int error = handoff_refused("link");
-    if (error == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-        error = errno;
-    if (error != 0)
-        return fail(why, "cannot make a socket pair: %s", strerror(error));
-    if (make_pipe(ready, "ready-pipe") != 0) {
-        fail(why, "Failed to create pipe for binary upgrade: %s", strerror(errno));
-        close(ends[0]);
-        close(ends[1]);
-        return -1;
-    }
-    log_info("Starting new process with inherited listener fd=%d", listener_fd);
-    int result = spawn_with(child, listener_fd, ends[1], ready[1], why);
-    close(ends[1]);
-    close(ready[1]);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        return fail(why, "cannot make a socket pair: %s", strerror(errno));
     child->link = ends[0];
-    child->ready_fd = ready[0];
+    gifts->link = ends[1];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return fail(why, "Failed to create pipe for binary upgrade: %s", strerror(errno));
+    child->ready_fd = ends[0];
+    gifts->ready = ends[1];
+    /* Of use only if the program on disk is PgDoorman 3.10. */
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0) {
+        child->migration = ends[0];
+        gifts->migration = ends[1];
+    }
+    return 0;
+}
+
+int upgrade_spawn(struct upgrade_child *child, int listener_fd, struct failure *why)
+{
+    struct gifts gifts = {listener_fd, -1, -1, -1};
+
+    *child = (struct upgrade_child){
+        .pid = -1, .watch = -1, .link = -1, .ready_fd = -1, .migration = -1};
+    int result = connect_child(child, &gifts, why);
+    if (result == 0) {
+        log_info("Starting new process with inherited listener fd=%d", listener_fd);
+        result = spawn_with(child, &gifts, why);
+    }
+    int *given[] = {&gifts.link, &gifts.ready, &gifts.migration};
+    for (size_t i = 0; i < COUNT_OF(given); i++) {
+        if (*given[i] >= 0)
+            close(*given[i]);
+    }
     if (result == 0) {
         child->watch = process_watch(child->pid);
         if (child->watch < 0)
@@ -343,9 +365,27 @@ int upgrade_spawn(struct upgrade_child *child, int listener_fd, struct failure *
     return result;
 }
 
+bool upgrade_child_ready(struct upgrade_child *child)
+{
+    struct pollfd ready = {.fd = child->ready_fd, .events = POLLIN};
+    uint8_t word = 0;
+
+    return poll(&ready, 1, 0) > 0 && read(child->ready_fd, &word, 1) == 1;
+}
+
+int upgrade_child_status(struct upgrade_child *child)
+{
+    int status = 0;
+
+    if (child->pid <= 0 || waitpid(child->pid, &status, WNOHANG) != child->pid)
+        return -1;
+    child->pid = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
 void upgrade_child_close(struct upgrade_child *child)
 {
-    int *fds[] = {&child->watch, &child->link, &child->ready_fd};
+    int *fds[] = {&child->watch, &child->link, &child->ready_fd, &child->migration};
 
     for (size_t i = 0; i < COUNT_OF(fds); i++) {
         if (*fds[i] >= 0)
@@ -369,13 +409,8 @@ void upgrade_kill(struct upgrade_child *child)
 
 bool upgrade_child_crashed(struct upgrade_child *child)
 {
-    int status = 0;
-
-    if (child->pid <= 0 || !process_ended(child->watch, LAST_MS) ||
-        waitpid(child->pid, &status, WNOHANG) != child->pid)
-        return false;
-    child->pid = -1;
-    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    return child->pid > 0 && process_ended(child->watch, LAST_MS) &&
+           upgrade_child_status(child) != 0;
 }
 
 /* --- kept back --- */

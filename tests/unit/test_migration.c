@@ -277,3 +277,75 @@ TEST(what_is_too_much_or_makes_no_sense_is_refused)
         writer_free(&w);
     }
 }
+
+static void copy_parts(const struct migration_client *c, struct writer *parameters,
+                       struct writer *entries)
+{
+    struct cursor at = cursor_of(c->parameters.at, c->parameters.len);
+    struct parameter parameter;
+    struct migration_entry entry;
+
+    while (migration_next_parameter(&at, &parameter))
+        CHECK(migration_put_parameter(parameters, &parameter));
+    at = cursor_of(c->entries.at, c->entries.len);
+    while (migration_next_entry(&at, &entry))
+        CHECK(migration_put_entry(entries, &entry));
+}
+
+TEST(what_is_read_is_written_the_same)
+{
+    struct writer in;
+    struct writer parameters;
+    struct writer entries;
+    struct writer out;
+    struct failure why;
+    struct migration_client c;
+    struct bytes state = sample(&in);
+
+    writer_init(&parameters);
+    writer_init(&entries);
+    writer_init(&out);
+    EQ(migration_read(state, &c, &why), MIGRATION_READ, "%s", why.text);
+    copy_parts(&c, &parameters, &entries);
+    c.parameters = (struct bytes){parameters.at, parameters.len};
+    c.entries = (struct bytes){entries.at, entries.len};
+    EQ(migration_write(&c, &out, &why), 0, "%s", why.text);
+    CHECK(bytes_equal((struct bytes){out.at, out.len}, state));
+    writer_free(&in);
+    writer_free(&parameters);
+    writer_free(&entries);
+    writer_free(&out);
+}
+
+TEST(what_the_format_has_no_room_for_is_not_written)
+{
+    static uint8_t long_text[UINT16_MAX + 1];
+    struct bytes fits = {long_text, UINT16_MAX};
+    struct bytes too_long = {long_text, sizeof long_text};
+    struct migration_client c = {.database = fits, .user = fits};
+    struct failure why;
+    struct writer out;
+
+    writer_init(&out);
+    CHECK(!migration_put_parameter(&out, &(struct parameter){fits, too_long}));
+    CHECK(!migration_put_parameter(&out, &(struct parameter){too_long, fits}));
+    CHECK(!migration_put_entry(&out, &(struct migration_entry){.name = too_long}));
+    EQ(out.len, 0);
+    CHECK(migration_put_parameter(&out, &(struct parameter){fits, fits}));
+    EQ(out.len, 2 * (UINT16_MAX + 2));
+    writer_free(&out);
+    writer_init(&out);
+    EQ(migration_write(&c, &out, &why), 0, "%s", why.text);
+    writer_free(&out);
+    writer_init(&out);
+    c.user = too_long;
+    EQ(migration_write(&c, &out, &why), -1);
+    c.user = fits;
+    c.address = (struct bytes){long_text, 256};
+    EQ(migration_write(&c, &out, &why), -1);
+    c.address.len = 255;
+    c.entry_count = MIGRATION_ENTRIES + 1;
+    EQ(migration_write(&c, &out, &why), -1);
+    EQ(out.len, 0);
+    writer_free(&out);
+}
