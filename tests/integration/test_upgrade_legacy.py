@@ -7,8 +7,8 @@ import signal
 import pytest
 
 import wire
-from pooler import ROOT
-from test_upgrade_failures import run_from_link
+from pooler import BINARY, ROOT
+from test_upgrade_failures import replace, run_from_link
 from test_upgrade_settings import HOUR, say
 from upgrading import alive
 from waiting import wait_until
@@ -231,3 +231,23 @@ def test_b16_new_process_dies_later(old):
     assert holder.value("SELECT 2") == "2"
     pooler.doorman.wait()
     assert wire.errors(holder.wait_closed())[0]["C"] == "58006"
+
+
+def test_b16_in_the_way_of_3_10_and_on_in_our_own(upgrading, monkeypatch, tmp_path):
+    """This program in that one's part, too: it is not told of the link. The next upgrade is one
+    between two that are."""
+    link = run_from_link(monkeypatch, tmp_path)
+    pooler = upgrading()
+    client = pooler.doorman.client()
+    client.send(wire.parse("kept", "SELECT $1::int + 1", [23]) + wire.sync())
+    client.until_ready()
+    replace(link, "#!/bin/sh\nexec env -u PG_DOORMAN_HANDOFF_FD %s \"$@\"\n" % BINARY)
+    for number in range(2):
+        pooler.upgrade()
+        client.send(wire.bind("", "kept", [str(number)]) + wire.execute() + wire.sync())
+        assert wire.rows(client.until_ready()) == [[str(number + 1)]]
+        with pooler.doorman.client() as new:
+            assert new.value("SELECT 1") == "1"
+    assert pooler.doorman.log().count("migrated to new process") == 1
+    assert "upgrade: moved 1 clients" in pooler.doorman.log()
+    client.terminate()

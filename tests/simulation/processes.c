@@ -387,8 +387,11 @@ int upgrade_spawn(struct upgrade_child *child, int listener_fd, struct failure *
     draw_fault();
     if (fault.what == NO_TROUBLE && sim_chance(upheaval.fault_pm / 4))
         sim_at(sim_now_us() + sim_below(sim_chance(500) ? 20000 : 500000), crash_some_time, NULL);
-    *child = (struct upgrade_child){
-        .pid = (pid_t)successor, .watch = sim_watch(successor), .link = ends[0], .ready_fd = -1, .migration = -1};
+    *child = (struct upgrade_child){.pid = (pid_t)successor,
+                                    .watch = sim_watch(successor),
+                                    .link = ends[0],
+                                    .ready_fd = -1,
+                                    .migration = -1};
     return 0;
 }
 
