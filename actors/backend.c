@@ -104,10 +104,13 @@ static void backend_free(struct backend *b)
 static void log_closed(struct worker *w, const struct backend *b, struct bytes reason)
 {
     char age[32];
+    char limit[32];
 
-    log_info("[%s@%s] server closed pid=%d: %.*s, session=%s", b->shared->user, b->shared->database,
-             b->pid, (int)reason.len, (const char *)reason.at,
-             format_duration(age, sizeof age, elapsed_us(w, b->created_us)));
+    log_info("[%s@%s] server closed pid=%d: %.*s, session=%s lifetime=%s", b->shared->user,
+             b->shared->database, b->pid, (int)reason.len, (const char *)reason.at,
+             format_duration(age, sizeof age, elapsed_us(w, b->created_us)),
+             b->lifetime_us == 0 ? "unlimited"
+                                 : format_duration(limit, sizeof limit, b->lifetime_us));
 }
 
 static void on_start(struct worker *w, struct backend *b)
@@ -116,8 +119,9 @@ static void on_start(struct worker *w, struct backend *b)
 
     if (backend_login(w, b, &error) == 0) {
         text_settings_begin(b);
-        log_info("[%s@%s] new server connection pid=%d", b->shared->user, b->shared->database,
-                 b->pid);
+        log_info("[%s@%s] new server connection #%u to %s:%u pid=%d", b->shared->user,
+                 b->shared->database, b->number, b->effective->server_host,
+                 b->effective->server_port, b->pid);
         watch_hangup(b->conn.fd, actor_id_of(&b->actor));
         actor_tell(w, b->pool, MESSAGE(POOL_READY, .backend = actor_id_of(&b->actor)));
         return;

@@ -87,7 +87,11 @@ static void hand_out(struct coordinator *c, struct claim *to)
     to->passed = 0;
     to->since = ++c->tickets;
     c->current++;
-    c->reserve_acquisitions += c->current > c->max;
+    if (LIKELY(c->current <= c->max))
+        return;
+    c->reserve_acquisitions++;
+    log_info("[%s@%s] gets a connection from the reserve, %u of %u in use", to->shared->user,
+             to->shared->database, c->current - c->max, c->reserve);
 }
 
 static struct message *permit(const struct claim *claim, uint64_t count, bool background)

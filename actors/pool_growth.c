@@ -302,7 +302,12 @@ void pool_on_failed(struct worker *w, struct pool *p, struct message *m)
     failure_text(&failed, text, sizeof text);
     snprintf(sqlstate, sizeof sqlstate, "%.*s", (int)failed.sqlstate.len,
              (const char *)failed.sqlstate.at);
-    if (!nobody_waits_for_it && !may_wait_on(p, &failed))
+    if (!nobody_waits_for_it && !may_wait_on(p, &failed)) {
+        if (p->waiting > 0)
+            log_warn("[%s@%s] phase=create failed %u times in a row, size=%u waiting=%u",
+                     p->shared->user, p->shared->database, p->failures, pool_size_now(p),
+                     p->waiting);
         pool_fail_waiters(w, p, sqlstate, text);
+    }
     pool_dispatch(w, p);
 }

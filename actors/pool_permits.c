@@ -180,9 +180,9 @@ bool pool_expire_blocked(struct worker *w, struct pool *p)
         }
         coordinator_trouble(p->permits.coordination, p->shared->user, reason, sizeof reason);
         pool_trouble(text, sizeof text, "%s", reason);
-        log_warn("[%s@%s] phase=coordinator: nothing came within %" PRIu64 "ms, size=%u waiting=%u",
+        log_warn("[%s@%s] phase=coordinator timeout after %" PRIu64 "ms: %s, size=%u waiting=%u",
                  p->shared->user, p->shared->database, elapsed_us(w, first->since_us) / 1000,
-                 pool_size_now(p), p->waiting);
+                 reason, pool_size_now(p), p->waiting);
         tell(w, p, MESSAGE(COORDINATOR_EXHAUSTED, .term = p->permits.term));
         pool_refuse_at(w, p, p->waiters_head, "53300", text);
         any = true;
