@@ -17,7 +17,7 @@ from waiting import PATIENCE
 
 
 class Load:
-    """So many clients, each with as many transactions, each of which holds a backend for a while."""
+    """So many clients with as many transactions each, all of which hold a backend for a while."""
 
     def __init__(self, clients, size, hold_ms, turns, p99_ms=None, lifetime_ms=1200000):
         self.name = "c%d_s%d_h%d_l%d" % (clients, size, hold_ms, lifetime_ms)

@@ -136,6 +136,8 @@ def test_idle_backend_of_another_user_is_evicted(capped):
         row = coordinator(pooler)
         assert (row["current"], row["evictions"], row["reserve_acq"]) == (2, 1, 0)
         assert sv(pooler, "one") == 1
+    wait_until(lambda: "[one@app] gives a connection to another user of the database, 1 stay"
+               in pooler.log(), 5, "a line in the log")
 
 
 def test_guaranteed_minimum_is_not_taken(capped):

@@ -176,6 +176,56 @@ def test_login_without_a_first_backend(doorman, postgres):
                  "Please check your connection parameters.")
 
 
+def test_log_tells_what_pools_do(doorman, postgres):
+    """Backends that come and go, and why; the reserve, and waits for a permit in vain."""
+    users = [trust_user(3, username=name, server_username="trust_user") for name in ("one", "two")]
+    pooler = doorman(pools={"app": pool(postgres, users, max_db_connections=2,
+                                        reserve_pool_size=1, reserve_pool_timeout=300,
+                                        min_connection_lifetime=50, server_lifetime=200)},
+                     general={"retain_connections_time": 200})
+
+    def wait_for_line(pattern):
+        wait_until(lambda: re.search(pattern, pooler.log()), 8, pattern)
+
+    with pooler.client(user="one") as first, pooler.client(user="one") as second:
+        wait_for_line(r"INFO .*\[one@app\] new server connection #\d+ to 127\.0\.0\.1:%d pid=\d+"
+                      % postgres.port)
+        wait_for_line(r"INFO .*\[one@app\] server closed pid=\d+: lifetime exceeded, "
+                      r"session=\d+ms lifetime=(1[6-9]\d|2[0-4]\d)ms")
+        for client in (first, second):
+            client.query("BEGIN; SELECT 1")
+        with pooler.client(user="two") as third, pooler.client(user="one") as fourth:
+            third.query("BEGIN; SELECT 1")
+            wait_for_line(r"INFO .*\[two@app\] gets a connection from the reserve, 1 of 1 in use")
+            assert told(fourth)[0] == "53300"
+            wait_for_line(r"WARN .*\[one@app\] phase=coordinator timeout after \d+ms: all server "
+                          r"connections to database 'app' are in use \(max=2, reserve=1/1, "
+                          r"user='one'\), size=2 waiting=1")
+
+
+def test_log_tells_of_waits(doorman, postgres):
+    pooler = doorman(pool_size=1, general={"query_wait_timeout": 1500})
+    with pooler.client() as holder, pooler.client() as late, pooler.client() as slow:
+        holder.query("BEGIN; SELECT 1")
+        told(late)
+        wait_until(lambda: re.search(r"WARN .*\[trust_user@app\] phase=wait timeout after "
+                                     r"\d{4,}ms, size=1 waiting=\d", pooler.log()), 8, "a line")
+        slow.send(wire.query("SELECT 1"))
+        wait_until(lambda: pooler.pool_row()["cl_waiting"] == 1, 8, "one that waits")
+        threading.Event().wait(0.6)
+        holder.query("COMMIT")
+        slow.until_ready()
+        wait_until(lambda: re.search(r"WARN .*\[trust_user@app #c\d+\] slow checkout: waited "
+                                     r"\d+ms, pid=\d+", pooler.log()), 8, "a line")
+        config = pooler.config
+        config["pools"]["app"]["server_port"] = 1
+        pooler.write_config(config)
+        pooler.admin("RELOAD")
+        told(slow)
+        wait_until(lambda: re.search(r"WARN .*\[trust_user@app\] phase=create failed \d+ times in "
+                                     r"a row, size=\d+ waiting=\d+", pooler.log()), 8, "a line")
+
+
 def test_errors_are_counted_where_they_are_told(doorman):
     """Once each, as a total and per second; those of PostgreSQL and those of the pool."""
     pooler = doorman(pool_size=1, general={"query_wait_timeout": 100})
@@ -183,5 +233,7 @@ def test_errors_are_counted_where_they_are_told(doorman):
         holder.query("SELECT 1/0")
         holder.query("BEGIN; SELECT 1")
         assert told(late)[0] == "53300"
+        assert [row["error_count"] for row in pooler.admin("SHOW CLIENTS")
+                if row["database"] == "app"] == [1]
         row, = pooler.admin("SHOW STATS")
         assert row["total_errors"] == 2 and row["avg_errors"] <= 1

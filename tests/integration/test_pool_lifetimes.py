@@ -47,18 +47,21 @@ def test_limits_are_those_of_the_pool_and_differ_from_backend_to_backend(doorman
         pools={"written": pool(postgres, [trust_user(20)], server_database="app", **limits),
                "found": section(postgres, looks_up(postgres), **limits),
                "shared": section(postgres, looks_up(postgres, server_user="trust_user"), **limits),
+               "user": pool(postgres, [trust_user(20, server_lifetime=200000)],
+                            server_database="app", **limits),
                "general": pool(postgres, [trust_user(20)], server_database="app")},
         general={"pg_hba": "host all trust_user 127.0.0.1/32 trust\n" + MD5_HBA,
                  "server_lifetime": 3600000, "idle_timeout": 0})
     for database, user in (("written", "trust_user"), ("found", "md5_user"),
-                           ("shared", "md5_user"), ("general", "trust_user")):
+                           ("shared", "md5_user"), ("user", "trust_user"),
+                           ("general", "trust_user")):
         clients = open_at_once(pooler, database, user, 20)
         backends = backends_of(pooler, database)
         assert len(backends) == 20
-        for field, base in (("lifetime_us", 100e6), ("idle_limit_us", 50e6)):
+        lifetime, idle_limit = {"user": (200e6, 50e6), "general": (3600e6, 0)}.get(
+            database, (100e6, 50e6))
+        for field, base in (("lifetime_us", lifetime), ("idle_limit_us", idle_limit)):
             values = [backend[field] for backend in backends]
-            if database == "general":
-                base = 3600e6 if field == "lifetime_us" else 0
             assert all(0.8 * base <= value <= 1.2 * base for value in values), (database, values)
             if base > 0:
                 assert len(set(values)) == 20

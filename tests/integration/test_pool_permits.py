@@ -150,7 +150,8 @@ def test_reserve_that_was_given_back_is_of_use_again(capped):
                     min_connection_lifetime=500, general={"retain_connections_time": 500})
     with holding(pooler, "one", 2), holding(pooler, "two", 1) as (client,):
         client.query("COMMIT")
-        wait_until(lambda: coordinator(pooler)["reserve_used"] == 0, 1.5 + 6, "the reserve to be free")
+        wait_until(lambda: coordinator(pooler)["reserve_used"] == 0, 1.5 + 6,
+                   "the reserve to be free")
         with holding(pooler, "three", 1):
             row = coordinator(pooler)
             assert (row["reserve_used"], row["reserve_acq"], row["current"]) == (1, 2, 3)

@@ -5,7 +5,13 @@
 
 #include "runtime/sim.h"
 
-enum { QUEUE_MAX = 1024, POOLS_MAX = 256, OWNERS_MAX = 64, LATE_US = 20000 };
+enum {
+    QUEUE_MAX = 1024,
+    POOLS_MAX = 256,
+    OWNERS_MAX = 64,
+    LATE_US = 20000,
+    OVERTIME_US = 60000000
+};
 
 /* A checkout as it was asked for. */
 struct asked {
@@ -95,10 +101,14 @@ static void check_nobody_sleeps(const struct pool *p, const struct queue *q)
 /* A backend is handed out: to somebody who may have it? */
 static void check_lease(const struct pool *p, const struct backend *b)
 {
+    uint64_t overtime_us = MAX(b->lifetime_us, (uint64_t)OVERTIME_US) + LATE_US;
+
     if (b->epoch != p->epoch)
         sim_fail("backend pid %d is handed out, which RECONNECT has outdated", b->pid);
     if (p->paused)
         sim_fail("backend pid %d is handed out during a pause", b->pid);
+    if (b->lifetime_us != 0 && sim_now_us() > b->created_us + b->lifetime_us + overtime_us)
+        sim_fail("backend pid %d is handed out long after its time", b->pid);
 }
 
 /* What was asked for is on its way to a client: a good moment to go. */

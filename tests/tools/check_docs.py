@@ -2,8 +2,8 @@
 
 Reads the Markdown files below docs/ (or those given). In text between backquotes these must exist:
 `name()` a function or macro, `path/file.c:name()` that function in that file, `struct name`,
-paths of the tree (`*` stands for anything in a name), and plain identifiers as words anywhere in
-the sources. Links to files must lead somewhere. Code blocks are left alone, but for their
+`test_file.py::test_name` that test in tests/integration, paths of the tree (`*` stands for anything
+in a name), and plain identifiers as words anywhere in the sources. Links to files must lead somewhere. Code blocks are left alone, but for their
 `name()`. Source files that docs/architecture.md does not describe are named and do no harm. The
 schema of the state is held to its list (check_schema.py), and the fields of what moves in an upgrade
 to theirs (check_fields.py). The last line is `N passed, N failed`.
@@ -32,6 +32,7 @@ BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 QUOTED = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 CALL = re.compile(r"(?:([\w./-]+\.[chS]):)?([A-Za-z_]\w*)\(\)")
 PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]+)*\.(?:c|h|S|py|md|js|yaml|toml|ninja)|(?:[\w.*-]+/)+")
+TEST = re.compile(r"(test_\w+\.py)::(test_\w+)")
 STRUCT = re.compile(r"(struct|enum) (\w+)")
 IDENTIFIER = re.compile(r"[A-Za-z]\w*_\w*|[A-Z][A-Z_0-9]{3,}")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
@@ -95,6 +96,9 @@ class Tree:
         call = CALL.fullmatch(quoted)
         if call:
             return self.call_fault(*call.groups())
+        test = TEST.fullmatch(quoted)
+        if test:
+            return self.call_fault("tests/integration/" + test[1], test[2])
         struct = STRUCT.fullmatch(quoted)
         if struct:
             pattern = r"\b%s %s\s*\{" % struct.groups()
