@@ -245,6 +245,7 @@ def demo(options):
             try:
                 scene.start()
                 asyncio.run(scene.run())
+                catch_signals()  # whose handlers go with the loop
                 good = conclude(scene, options)
             finally:
                 # From here on to the end, whoever presses the keys again.
@@ -260,10 +261,14 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def main():
-    options = parse_options()
+def catch_signals():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
+
+
+def main():
+    options = parse_options()
+    catch_signals()
     try:
         return demo(options)
     except (Failure, OSError) as failure:
