@@ -36,6 +36,7 @@ DEBIAN_PACKAGES = [
     "python3", "liburing-dev", "android-libboringssl-dev", "libfyaml-dev", "libmsgpack-dev",
     "postgresql", "postgresql-contrib", "pgbouncer", "python3-pytest", "python3-psycopg2",
     "python3-asyncpg", "python3-matplotlib", "python3-yaml",
+    "systemd",  # for tests/integration/service_manager.py
     # for tests/drivers/
     "python3-psycopg", "python3-psycopg-pool", "python3-sqlalchemy", "default-jdk-headless",
     "libpostgresql-jdbc-java", "golang-go", "golang-github-jackc-pgx-v4-dev",

@@ -137,6 +137,7 @@ static void beat(struct worker *w, struct root *r)
     actor_alarm(w, actor_id_of(&r->actor), w->now_us + BEAT_US, 0);
     end_overdue_logins(w);
     keep_house(w, r);
+    upgrade_collect_strangers();
     if (w->now_us >= r->roll_at_us) {
         times_roll();
         r->roll_at_us = w->now_us + HISTOGRAM_SLOT_US;
@@ -162,6 +163,7 @@ static void on_reload(struct worker *w, struct root *r, struct message *m)
 
     if (reload(w, &changed, &why) == 0)
         why.text[0] = '\0';
+    upgrade_reloaded();
     if (m->sender == 0)
         return;
     struct message *answer = MESSAGE(DAEMON_RELOADED, .error = bytes_of(why.text),

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -144,10 +145,10 @@ int daemon_fork(struct daemon *d, struct failure *why)
 
 /* --- PID file --- */
 
-int pid_file_write(const char *path, struct failure *why)
+static int write_pid(const char *path, int flags, struct failure *why)
 {
     char text[24];
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | flags, 0666);
 
     if (fd < 0)
         return fail_errno(why, "unable to open pid file");
@@ -169,7 +170,45 @@ close_file:
     return -1;
 }
 
-bool pid_file_remove_own(const char *path)
+int pid_file_write(const char *path, struct failure *why)
+{
+    return write_pid(path, 0, why);
+}
+
+/* Readable to whom it was, as far as there was one. -1: not there; the file itself may be. */
+static int replace(const char *path, struct failure *why)
+{
+    char next[PATH_MAX + 16];
+    struct stat old;
+    bool there = stat(path, &old) == 0;
+
+    if (there && (!S_ISREG(old.st_mode) || old.st_uid != geteuid()))
+        return fail(why, "not a file of ours");
+    snprintf(next, sizeof next, "%s.%d", path, (int)getpid());
+    unlink(next); /* of a process of that number, long ago */
+    int fd = write_pid(next, O_EXCL, why);
+    if (fd < 0)
+        return -1;
+    if ((!there || fchmod(fd, old.st_mode & 0777) == 0) && rename(next, path) == 0)
+        return fd;
+    fail_errno(why, "unable to replace pid file");
+    unlink(next);
+    close(fd);
+    return -1;
+}
+
+int pid_file_replace(const char *path, struct failure *why)
+{
+    struct failure unable;
+    char *real = realpath(path, NULL); /* the file that a link leads to */
+    int fd = replace(real == NULL ? path : real, &unable);
+
+    free(real);
+    /* Where none but the file itself may be written. */
+    return fd >= 0 ? fd : pid_file_write(path, why);
+}
+
+bool pid_file_is_own(const char *path)
 {
     char text[24];
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -181,7 +220,12 @@ bool pid_file_remove_own(const char *path)
     if (n <= 0)
         return false;
     text[n] = '\0';
-    return strtol(text, NULL, 10) == (long)getpid() && unlink(path) == 0;
+    return strtol(text, NULL, 10) == (long)getpid();
+}
+
+bool pid_file_remove_own(const char *path)
+{
+    return pid_file_is_own(path) && unlink(path) == 0;
 }
 
 /* --- the daemon --- */
@@ -221,15 +265,18 @@ free_path:
 
 int daemon_adopt(struct daemon *d, const char *pid_path, struct failure *why)
 {
-    d->pid_path = strdup(pid_path);
-    if (d->pid_path == NULL)
-        return fail(why, "out of memory");
-    d->pid_fd = pid_file_write(pid_path, why);
+    int fd = pid_file_replace(pid_path, why);
+
+    if (fd < 0)
+        return -1;
     if (d->pid_fd >= 0)
-        return 0;
+        close(d->pid_fd);
+    d->pid_fd = fd;
+    char *path = strdup(pid_path);
+    INVARIANT(path != NULL);
     free(d->pid_path);
-    d->pid_path = NULL;
-    return -1;
+    d->pid_path = path;
+    return 0;
 }
 
 void daemon_end(struct daemon *d)

@@ -28,7 +28,9 @@ MUST_CHECK int daemon_fork(struct daemon *d, struct failure *why);
  * print "Error daemonize: " and the text, and exit DAEMON_FAILED_STATUS. */
 MUST_CHECK int daemon_ready(struct daemon *d, const char *pid_path, struct failure *why);
 
-/* For a process that takes the place of a daemon: the PID file is its own from now on. */
+/* For a process that takes the place of a daemon: the PID file is its own from now on. Whoever
+ * reads it finds one of the two at any moment. Also for a daemon whose place was taken, but not for
+ * long. */
 MUST_CHECK int daemon_adopt(struct daemon *d, const char *pid_path, struct failure *why);
 
 /* At the end of the process: removes the PID file if it still names this process (a successor
@@ -37,6 +39,9 @@ void daemon_end(struct daemon *d);
 
 /* Creates or overwrites; the descriptor is close-on-exec and belongs to the caller. -1: reason. */
 MUST_CHECK int pid_file_write(const char *path, struct failure *why);
+/* The same, but what was there stays until all of it is: a file of another name takes its place. */
+MUST_CHECK int pid_file_replace(const char *path, struct failure *why);
+bool pid_file_is_own(const char *path);
 /* True when it was ours and is gone. */
 bool pid_file_remove_own(const char *path);
 

@@ -288,11 +288,25 @@ static void take_over(void)
     accept_clients(p);
     log_info("Accepting connections");
     atomic_store(&app.handing_over, false);
-    if (notify_send("READY=1\nSTATUS=serving", &why) != 0)
-        log_error("sd_notify READY failed: %s", why.text);
     if (p->options.daemon && daemon_adopt(&p->daemon, config->general.daemon_pid_file, &why) != 0)
         log_error("%s", why.text);
     config_unref(config);
+}
+
+/* On the upgrade's thread: it is ours still, or again. A successor that took over and died at once
+ * may have written its own number. */
+static void serve_on(void)
+{
+    struct process *p = &process;
+    struct failure why;
+
+    if (p->daemon.pid_path == NULL || pid_file_is_own(p->daemon.pid_path))
+        return;
+    char *path = strdup(p->daemon.pid_path);
+    INVARIANT(path != NULL);
+    if (daemon_adopt(&p->daemon, path, &why) != 0)
+        log_error("%s", why.text);
+    free(path);
 }
 
 static void greet_predecessor(struct process *p)
@@ -317,6 +331,7 @@ static void start_successor(struct process *p)
     if (p->orphan) {
         log_warn("upgrade: the old process has died, this one serves");
         take_over();
+        successor_announce(true);
         return;
     }
     if (successor_start(take_over, &why) != 0)
@@ -343,6 +358,7 @@ static void start(struct process *p, struct config *config)
     summary_log(config);
     launch_actors(p, w, config);
     upgrade_reserve();
+    upgrade_when_back(serve_on);
     if (p->successor) {
         start_successor(p);
         return;

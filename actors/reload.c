@@ -3,8 +3,12 @@
 
 #include "actors/pool.h"
 #include "actors/session.h"
+#include "actors/upgrade.h"
 #include "runtime/log.h"
+#include "runtime/notify.h"
 #include "runtime/offload.h"
+
+#include <stdio.h>
 
 struct loading {
     struct config *config;
@@ -12,11 +16,33 @@ struct loading {
     int result;
 };
 
+/* An upgrade tells the manager of its own end, which comes after this one's. */
+static bool manager_listens(void)
+{
+    return notify_wanted() && !upgrade_running();
+}
+
+/* On a helper thread, where it may wait. */
 static void load(void *argument)
 {
     struct loading *loading = argument;
+    struct failure why;
 
+    if (manager_listens() && notify_reloading("reloading the configuration", &why) != 0)
+        log_warn("sd_notify RELOADING failed: %s", why.text);
     loading->result = config_load(&loading->config, app.config_path, &loading->why);
+}
+
+static void tell_end(void *argument)
+{
+    const struct loading *loading = argument;
+    char text[640] = "serving";
+    struct failure why;
+
+    if (loading->result != 0)
+        snprintf(text, sizeof text, "reload failed: %s", loading->why.text);
+    if (notify_serving(text, &why) != 0)
+        log_warn("sd_notify READY failed: %s", why.text);
 }
 
 /* Takes over the reference. */
@@ -58,11 +84,13 @@ int reload(struct worker *w, bool *changed, struct failure *why)
     *changed = false;
     if (offload_run(w, load, &loading) != 0)
         fail(&loading.why, "no helper thread can read it");
-    if (loading.result != 0) {
+    if (loading.result == 0) {
+        *changed = put_in_force(w, loading.config);
+    } else {
         reject(loading.why.text);
         *why = loading.why;
-        return -1;
     }
-    *changed = put_in_force(w, loading.config);
-    return 0;
+    if (manager_listens() && offload_run(w, tell_end, &loading) != 0)
+        log_warn("sd_notify READY failed: no helper thread can send it");
+    return loading.result;
 }

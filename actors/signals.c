@@ -1,6 +1,7 @@
 #define LOG_MODULE "pg_doorman::app"
 #include "actors/daemon.h"
 
+#include "actors/upgrade.h"
 #include "runtime/log.h"
 
 #include <errno.h>
@@ -42,6 +43,8 @@ static void signalled(struct worker *w, struct io_poll *poll, int result)
     if (result == -ECANCELED)
         return;
     while (read(poll->fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (upgrade_signalled((int)info.ssi_signo))
+            continue;
         if (info.ssi_signo == SIGTERM)
             terminate();
         else

@@ -6,6 +6,7 @@
 #include "actors/version.h"
 #include "runtime/freeze.h"
 #include "runtime/log.h"
+#include "runtime/notify.h"
 #include "runtime/world.h"
 
 #include <errno.h>
@@ -17,7 +18,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { GREET_MS = 10000, LAST_MS = 1000, STOP_US = 1000000 };
+enum {
+    GREET_MS = 10000,
+    LAST_MS = 1000,
+    STOP_US = 1000000,
+    /* So long the service manager waits for the predecessor's end: then the reload is over. */
+    ANNOUNCE_US = 5000000,
+};
 
 /* A round that arrives. */
 struct arrival {
@@ -37,6 +44,7 @@ static int watch_fd = -1; /* the end of the predecessor */
 static void (*took_over)(void);
 static bool took_over_told;
 static _Atomic bool busy;
+static uint64_t announce_us; /* at the latest; 0: not to be told yet */
 /* There are workers, and therefore actors that can be told something. */
 static pthread_mutex_t workers_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool workers_ended;
@@ -251,7 +259,29 @@ static void tell_took_over(void)
     if (took_over_told)
         return;
     took_over_told = true;
+    announce_us = clock_us() + ANNOUNCE_US;
     took_over();
+}
+
+void successor_announce(bool unnamed)
+{
+    struct failure why;
+
+    announce_us = 0;
+    if (unnamed && notify_main_pid(process_self(), &why) != 0)
+        log_warn("sd_notify MAINPID failed: %s", why.text);
+    if (notify_serving("serving", &why) != 0)
+        log_error("sd_notify READY failed: %s", why.text);
+}
+
+/* What is left for receiving the next packet; -1: as long as it takes. */
+static int patience_ms(void)
+{
+    uint64_t now_us = clock_us();
+
+    if (announce_us == 0)
+        return -1;
+    return now_us >= announce_us ? 0 : (int)((announce_us - now_us) / 1000) + 1;
 }
 
 struct adoption {
@@ -301,6 +331,7 @@ static int adopt(struct arrival *a, struct failure *why)
     uint64_t now_us = adoption.served_us = clock_us();
     upgrade_status_change(note_adoption, &adoption);
     tell_took_over();
+    upgrade_test_point("s-serving", process_parent());
     uint64_t counts[] = {adoption.built.sessions, adoption.built.without_pool, now_us};
     struct failure ignored;
     if (handoff_send(link_fd, HANDOFF_COMMITTED, counts, 3, (struct bytes){0}, NULL, 0, &ignored) !=
@@ -422,6 +453,7 @@ static void *run(void *argument)
     struct handoff_packet *packet = malloc(sizeof *packet);
     struct failure why = {0};
     int result = 0;
+    bool died = false;
 
     (void)argument;
     INVARIANT(packet != NULL);
@@ -429,10 +461,15 @@ static void *run(void *argument)
     if (handoff_send(link_fd, HANDOFF_READY, NULL, 0, (struct bytes){0}, NULL, 0, &why) != 0)
         log_error("upgrade: %s", why.text);
     while (result != 1) {
-        enum handoff_got got = handoff_receive(link_fd, packet, -1, &why);
+        enum handoff_got got = handoff_receive(link_fd, packet, patience_ms(), &why);
 
+        if (got == HANDOFF_TIMEOUT) {
+            successor_announce(false);
+            continue;
+        }
         result = got == HANDOFF_GOT ? handle(&arrival, packet, &why) : -1;
-        if (got == HANDOFF_GONE) {
+        died = got == HANDOFF_GONE;
+        if (died) {
             survive(&arrival);
             break;
         }
@@ -445,6 +482,7 @@ static void *run(void *argument)
     watch_fd = -1;
     forget_link();
     atomic_store(&busy, false);
+    successor_announce(died); /* whoever has waited for it may ask for the next one */
     tell_pools(predecessor);
     return NULL;
 }

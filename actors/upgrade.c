@@ -30,6 +30,8 @@ static pthread_t thread;        /* of the last upgrade, to be joined */
 static bool started;            /* there is one; for the first worker only */
 static _Atomic bool taken_over; /* by a successor */
 static _Atomic int child_pid;   /* that has not taken over; 0: none */
+static _Atomic int heir;        /* that has; 0: none */
+static void (*returned)(void);
 static struct listener *listeners[2];
 
 struct upgrade {
@@ -70,6 +72,21 @@ void upgrade_listeners(struct listener *tcp, struct listener *local)
 {
     listeners[0] = tcp;
     listeners[1] = local;
+}
+
+void upgrade_when_back(void (*serves_on)(void))
+{
+    returned = serves_on;
+}
+
+bool upgrade_running(void)
+{
+    return atomic_load(&running);
+}
+
+pid_t upgrade_heir(void)
+{
+    return atomic_load(&heir);
 }
 
 static uint32_t remaining(void)
@@ -113,18 +130,11 @@ static void say_refused(const char *reason)
     log_error("THE SERVER WILL CONTINUE RUNNING WITH THE CURRENT BINARY");
 }
 
-static void tell_manager(const char *state)
-{
-    struct failure why;
-
-    if (notify_wanted() && notify_send(state, &why) != 0)
-        log_warn("sd_notify failed: %s", why.text);
-}
-
 /* Nothing has happened but that time has passed; unless they were lost. */
 static void take_back(struct upgrade *u, const char *result, const char *reason)
 {
     char text[640];
+    struct failure unheard;
 
     atomic_store(&child_pid, 0);
     upgrade_kill(&u->child);
@@ -133,8 +143,11 @@ static void take_back(struct upgrade *u, const char *result, const char *reason)
     hold_listeners(false);
     upgrade_failed(result, reason);
     upgrade_reserve();
-    snprintf(text, sizeof text, "READY=1\nSTATUS=upgrade failed: %s", reason);
-    tell_manager(text);
+    if (returned != NULL)
+        returned();
+    snprintf(text, sizeof text, "upgrade failed: %s", reason);
+    if (notify_serving(text, &unheard) != 0)
+        log_warn("sd_notify READY failed: %s", unheard.text);
     log_error("upgrade failed, %s: %s",
               strcmp(result, "lost") == 0 ? "and the clients that had moved are lost"
                                           : "nothing has changed",
@@ -443,17 +456,15 @@ static void cut_off(void)
 static void hand_over_sessions(struct upgrade *u)
 {
     struct upgrade_status status;
-    struct failure why;
 
     atomic_store(&child_pid, 0);
     atomic_store(&taken_over, true);
     /* 3.10 knows nothing of connections that are still here. */
     atomic_store(&app.handed_over, !u->legacy);
+    atomic_store(&heir, u->child.pid);
     u->deadline_us = clock_us() + u->plan.linger_us;
     u->guard_until_us = clock_us() + u->plan.guard_us + 1;
     upgrade_phase("draining");
-    if (notify_main_pid(u->child.pid, &why) != 0)
-        log_warn("sd_notify MAINPID failed: %s", why.text);
     upgrade_status_get(&status);
     if (u->legacy)
         log_info(u->child.migration >= 0 ? "Client migration enabled"
@@ -463,8 +474,14 @@ static void hand_over_sessions(struct upgrade *u)
     drain(u);
 }
 
+/* Who is no longer the main process cannot become it again: the manager would not listen. */
 static void end_guard(struct upgrade *u)
 {
+    struct failure why;
+
+    if (notify_main_pid(u->child.pid, &why) != 0)
+        log_warn("sd_notify MAINPID failed: %s", why.text);
+    upgrade_reload_now();
     u->guard_until_us = 0;
     close_listeners();
     if (u->aside)
@@ -475,14 +492,11 @@ static void end_guard(struct upgrade *u)
 /* The successor has gone. Had it just begun, and did not mean to end, this process serves again. */
 static bool serve_again(struct upgrade *u)
 {
-    struct failure why;
-
     if (u->guard_until_us == 0 || runtime_stopping() || !upgrade_child_crashed(&u->child))
         return false;
     atomic_store(&taken_over, false);
     atomic_store(&app.handed_over, false);
-    if (notify_main_pid(process_self(), &why) != 0)
-        log_warn("sd_notify MAINPID failed: %s", why.text);
+    atomic_store(&heir, 0);
     drain_no_more();
     take_back(u, "lost", "the new process has died when it had just taken over");
     return true;
@@ -625,6 +639,10 @@ static void end(struct upgrade *u)
     struct upgrade_status s;
     struct failure why;
 
+    /* With the sender gone, its word of the new main process might not count; and the successor,
+     * which says next that all is done, is listened to only as that. */
+    if (notify_barrier(BARRIER_MS, &why) != 0)
+        log_warn("sd_notify BARRIER failed: %s", why.text);
     upgrade_status_get(&s);
     uint64_t bye[] = {s.sessions,          s.waiters, s.in_transaction,           s.backends,
                       s.longest_freeze_us, s.rounds,  clock_us() - u->started_us, remaining()};
@@ -640,9 +658,6 @@ static void end(struct upgrade *u)
              " ms, %u clients left behind",
              (clock_us() - u->started_us) / 1000, s.sessions, s.backends, s.rounds,
              s.longest_freeze_us / 1000, remaining());
-    /* With the sender gone, the word of the new main process might not count. */
-    if (notify_barrier(BARRIER_MS, &why) != 0)
-        log_warn("sd_notify BARRIER failed: %s", why.text);
     runtime_stop();
 }
 
@@ -658,10 +673,8 @@ static void *run(void *argument)
     make_plan(&u.plan);
     upgrade_status_get(&status);
     u.generation = status.generation + 1;
-    char state[96];
-    snprintf(state, sizeof state,
-             "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=an upgrade is under way", clock_us());
-    tell_manager(state);
+    if (notify_reloading("an upgrade is under way", &why) != 0)
+        log_warn("sd_notify RELOADING failed: %s", why.text);
     if (prepare(&u, &why) != 0)
         take_back(&u, "aborted", why.text);
     else if (commit(&u, &why) == 0) {
@@ -674,6 +687,7 @@ static void *run(void *argument)
         }
     }
     atomic_store(&running, false);
+    upgrade_reload_now();
     return NULL;
 }
 

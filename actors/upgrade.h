@@ -23,13 +23,25 @@ void upgrade_reserve(void);
 /* At the end of the process, whatever its reason: a successor that has not taken over ends too.
  * True: one has, and what belongs to the service (socket file, PID file) is its. */
 bool upgrade_finish(void);
-/* upgrade_stand_by.c: the first process of a container must not end while its successor serves: it
- * passes signals on and collects what ends, until nobody is left. The status for its own end. */
+/* Runs on the upgrade's thread when one has failed, whatever its successor may have begun: what
+ * names the process outside (the PID file) is to name this one. */
+void upgrade_when_back(void (*serves_on)(void));
+/* upgrade_signals.c: the first process of a container must not end while its successor serves: it
+ * passes signals on and collects what ends, until nobody serves. The status for its own end. */
 int upgrade_stand_by(void);
 
 /* --- for the daemon --- */
 /* Begins one, unless one is under way already (said in the log). */
 void upgrade_start(struct worker *w, const char *why);
+/* From the request on, till it has failed; for ever if it has not. Any thread. */
+bool upgrade_running(void);
+/* upgrade_signals.c: a signal has come to this process. True: it has been dealt with, by an upgrade
+ * that is under way, or by who serves instead of this process. */
+bool upgrade_signalled(int number);
+/* The configuration has been read again here. A successor may have read it before. */
+void upgrade_reloaded(void);
+/* As the first process of a container: collects processes that are nobody's. From time to time. */
+void upgrade_collect_strangers(void);
 
 /* --- what SHOW UPGRADE tells --- */
 struct upgrade_status {
@@ -126,6 +138,9 @@ MUST_CHECK enum greeting successor_greet(int *local_fd, struct failure *why);
 /* The rest, on a thread: to be called when all is ready but for clients. took_over() runs on it
  * once, when sessions are this process's, or their old process has died. */
 MUST_CHECK int successor_start(void (*took_over)(void), struct failure *why);
+/* Tells the service manager, if it has not been told, that this process serves. After the
+ * predecessor has named it, or has died and cannot: `unnamed`. */
+void successor_announce(bool unnamed);
 /* The workers are about to end: its thread, which may wait for the predecessor's end for a while
  * yet, tells no actor anything from now on. */
 void successor_finish(void);

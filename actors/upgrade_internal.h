@@ -13,6 +13,10 @@ struct upgrade_self {
 };
 extern struct upgrade_self upgrade_self;
 
+/* The successor that has taken over; 0: none has. */
+pid_t upgrade_heir(void);
+/* The outcome of an upgrade is known: reloads that waited for it happen now, here or there. */
+void upgrade_reload_now(void);
 /* Lets go of the descriptors that upgrade_reserve() keeps back. */
 void upgrade_reserve_use(void);
 /* A connection that both may know: the session here is told, if there is one. */

@@ -3,6 +3,7 @@
 #include "actors/upgrade_internal.h"
 
 #include "runtime/log.h"
+#include "runtime/notify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,8 +14,10 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -306,7 +309,9 @@ static int spawn_with(struct upgrade_child *child, const struct gifts *gifts, st
     char **environment = environment_with(more, COUNT_OF(more) - !migrates);
     char **arguments = arguments_with(option, listener);
     forget_affinity();
-    int error = posix_spawn(&child->pid, upgrade_self.program, &actions, &attributes, arguments,
+    int error = handoff_refused("spawn");
+    if (error == 0)
+        error = posix_spawn(&child->pid, upgrade_self.program, &actions, &attributes, arguments,
                             environment);
     free(arguments);
     free(environment);
@@ -318,16 +323,55 @@ static int spawn_with(struct upgrade_child *child, const struct gifts *gifts, st
     return fail(why, "Failed to spawn new process: %s", strerror(error));
 }
 
+struct apart {
+    struct upgrade_child *child;
+    const struct gifts *gifts;
+    struct failure *why;
+    int result;
+};
+
+static int spawn_apart(void *argument)
+{
+    struct apart *a = argument;
+
+    a->result = spawn_with(a->child, a->gifts, a->why);
+    _exit(0);
+}
+
+/* By a process in between, which has ended when this returns; so the successor is the child of who
+ * looks after orphans. systemd kills a main process that is not its own child as soon as it has
+ * asked it to end (`main_pid_alien`), and keeps to what was true when it was told of it. */
+static int spawn_as_orphan(struct apart *a)
+{
+    enum { STACK_BYTES = 262144 };
+    uint8_t *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+
+    if (stack == MAP_FAILED)
+        return fail(a->why, "no stack for the new process: %s", strerror(errno));
+    /* As vfork() does: nothing is copied, and this thread waits. */
+    pid_t between = clone(spawn_apart, stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, a);
+    if (between < 0)
+        a->result = fail(a->why, "Failed to spawn new process: %s", strerror(errno));
+    while (between > 0 && waitpid(between, NULL, 0) < 0 && errno == EINTR)
+        ;
+    munmap(stack, STACK_BYTES);
+    return a->result;
+}
+
 /* Our ends into the child, the other ones into what is given to it. */
 static int connect_child(struct upgrade_child *child, struct gifts *gifts, struct failure *why)
 {
     int ends[2];
 
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-        return fail(why, "cannot make a socket pair: %s", strerror(errno));
+    int error = handoff_refused("link");
+    if (error == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        error = errno;
+    if (error != 0)
+        return fail(why, "cannot make a socket pair: %s", strerror(error));
     child->link = ends[0];
     gifts->link = ends[1];
-    if (pipe2(ends, O_CLOEXEC) != 0)
+    if (make_pipe(ends, "ready-pipe") != 0)
         return fail(why, "Failed to create pipe for binary upgrade: %s", strerror(errno));
     child->ready_fd = ends[0];
     gifts->ready = ends[1];
@@ -348,7 +392,8 @@ int upgrade_spawn(struct upgrade_child *child, int listener_fd, struct failure *
     int result = connect_child(child, &gifts, why);
     if (result == 0) {
         log_info("Starting new process with inherited listener fd=%d", listener_fd);
-        result = spawn_with(child, &gifts, why);
+        struct apart a = {.child = child, .gifts = &gifts, .why = why, .result = -1};
+        result = notify_wanted() ? spawn_as_orphan(&a) : spawn_with(child, &gifts, why);
     }
     int *given[] = {&gifts.link, &gifts.ready, &gifts.migration};
     for (size_t i = 0; i < COUNT_OF(given); i++) {
@@ -399,7 +444,11 @@ void upgrade_kill(struct upgrade_child *child)
     int status = 0;
 
     if (child->pid > 0) {
-        process_kill(child->pid);
+        /* Rather not by its number, which may be another's if somebody else has collected it. */
+        if (child->watch < 0)
+            process_kill(child->pid);
+        else if (syscall(SYS_pidfd_send_signal, child->watch, SIGKILL, NULL, 0) == 0)
+            (void)process_ended(child->watch, -1);
         while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
             ;
     }

@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { FULL_WAIT_MS = 200 };
@@ -128,10 +130,78 @@ int notify_main_pid(int pid, struct failure *why)
     return notify_send(state, why);
 }
 
-int notify_status(const char *text, struct failure *why)
-{
-    char state[256];
+/* --- with words for people --- */
 
-    snprintf(state, sizeof state, "STATUS=%s", text);
+enum { STATUS_MAX = 512 };
+
+/* How many bytes the character there has; 0: it is none. */
+static size_t character_bytes(const uint8_t *at, size_t left)
+{
+    size_t len = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : 4;
+
+    if (len == 0 || len > left || at[0] > 0xf4)
+        return 0;
+    for (size_t i = 1; i < len; i++) {
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    }
+    bool overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
+    bool surrogate = at[0] == 0xed && at[1] > 0x9f;
+    bool beyond = at[0] == 0xf4 && at[1] > 0x8f;
+    return overlong || surrogate || beyond ? 0 : len;
+}
+
+/* A line break would begin another assignment, and the manager drops what is not UTF-8. */
+static void one_line(char out[STATUS_MAX], const char *text)
+{
+    size_t left = strlen(text);
+    size_t used = 0;
+
+    for (const uint8_t *at = (const uint8_t *)text; left > 0;) {
+        size_t len = character_bytes(at, left);
+        size_t taken = MAX(len, (size_t)1);
+
+        if (used + taken >= STATUS_MAX)
+            break;
+        if (len == 0)
+            out[used] = '?';
+        else if (len == 1)
+            out[used] = at[0] < ' ' || at[0] == 0x7f ? ' ' : (char)at[0];
+        else
+            memcpy(out + used, at, len);
+        used += taken;
+        at += taken;
+        left -= taken;
+    }
+    while (used > 0 && out[used - 1] == ' ')
+        used--;
+    out[used] = '\0';
+}
+
+int notify_reloading(const char *status, struct failure *why)
+{
+    char line[STATUS_MAX];
+    char state[STATUS_MAX + 64];
+    struct timespec now;
+
+    if (!notify_wanted())
+        return 0;
+    /* By it the manager knows this from the answer to a request before. */
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    one_line(line, status);
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=%s",
+             (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000, line);
+    return notify_send(state, why);
+}
+
+int notify_serving(const char *status, struct failure *why)
+{
+    char line[STATUS_MAX];
+    char state[STATUS_MAX + 16];
+
+    if (!notify_wanted())
+        return 0;
+    one_line(line, status);
+    snprintf(state, sizeof state, "READY=1\nSTATUS=%s", line);
     return notify_send(state, why);
 }

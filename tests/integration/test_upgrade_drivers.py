@@ -291,31 +291,6 @@ def test_c1_26_daemon_that_only_shuts_down(doorman, tmp_path):
     assert not pid_file.exists()
 
 
-def test_b15_service_manager_is_told(upgrading, tmp_path):
-    import socket
-    path = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(path)
-        manager.settimeout(20)
-        pooler = upgrading(environment={"NOTIFY_SOCKET": path})
-        told = manager.recv(4096).decode()
-        assert "READY=1" in told
-        pooler.upgrade()
-        manager.settimeout(1)
-        lines = []
-        try:
-            while True:
-                lines.append(manager.recv(4096).decode())
-        except OSError:
-            pass
-        said = "\n".join(lines)
-        assert "RELOADING=1\nMONOTONIC_USEC=" in said and "MAINPID=%d" % pooler.pid in said
-        assert "READY=1" in said and "BARRIER=1" in said
-        # Its clock, at the moment of the request.
-        told_us = int(said.split("MONOTONIC_USEC=")[1].split()[0])
-        assert 0 < time.monotonic() * 1e6 - told_us < 60e6
-
-
 def test_b13_no_descriptor_is_inherited_or_leaked(upgrading):
     """Chain of generations: as many descriptors as in the first, all close-on-exec."""
     pooler = upgrading()
@@ -404,35 +379,3 @@ def test_b11_cancel_request_for_a_session_that_stayed_behind(upgrading, postgres
     assert left.value("SELECT 1") == "1"
     left.terminate()
     console.close()
-
-
-def test_b15_first_process_of_a_container_stays(doorman, monkeypatch, tmp_path):
-    from pooler import BINARY
-    script = tmp_path / "contained"
-    script.write_text("#!/bin/sh\nexec unshare --pid --fork --kill-child --mount-proc %s \"$@\"\n"
-                      % BINARY)
-    script.chmod(0o755)
-    if subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"],
-                      stderr=subprocess.DEVNULL).returncode != 0:
-        pytest.skip("no namespaces here")
-    monkeypatch.setattr("pooler.BINARY", str(script))
-    pooler = doorman()
-    client = pooler.client()
-    client.query("BEGIN")
-    client.query("SELECT 1")
-
-    def generation():
-        return [row["value"] for row in pooler.admin("SHOW UPGRADE")
-                if row["name"] == "generation"][0]
-
-    for number in ("1", "2"):
-        assert pooler.admin("UPGRADE") == [{"success": "t"}]
-        wait_until(lambda n=number: generation() == n, 20, "generation " + number)
-        wait_until(lambda n=int(number): pooler.log().count("upgrade: done in") == n, 10,
-                   "the old process to end")
-        assert wire.status(client.query("SELECT 2")) == "T"
-    assert pooler.running()
-    client.terminate()
-    # The console passes the word on; the container ends with its last process.
-    pooler.admin("SHUTDOWN")
-    assert pooler.wait(15) == 0

@@ -204,7 +204,7 @@ def run_pytest(engine, options, cases):
     environment["PYTHONPATH"] = TOP
     with tempfile.TemporaryDirectory() as scratch:
         report = os.path.join(scratch, "report.xml")
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider",
                    "--junitxml=" + report, *cases]
         if options.select:
             command += ["-k", options.select]
