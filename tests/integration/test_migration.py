@@ -116,6 +116,17 @@ def test_b16_unix_client_goes_on(migrating, tmp_path):
     front.close()
 
 
+@pytest.mark.parametrize("peer,shown", [
+    (("::1", 7), "[::1]:7"), (("10.1.2.3", 65535), "10.1.2.3:65535"), (("nonsense", 7), None)])
+def test_b16_peer_is_who_it_was(migrating, peer, shown):
+    old = migrating()
+    client = old.move(peer=peer)
+    assert client.value("SELECT 1") == "1"
+    row = next(r for r in old.doorman.admin("SHOW CLIENTS") if r["database"] == "app")
+    assert row["addr"] == (shown or "%s:%d" % client.sock.getsockname())
+    client.terminate()
+
+
 def test_b16_new_clients_are_numbered_behind_those_that_came(migrating):
     old = migrating()
     client = old.move()
