@@ -4,6 +4,7 @@
 #include "auth/scram_keys.h"
 #include "runtime/sim.h"
 #include "tests/simulation/clients.h"
+#include "tests/simulation/lookups.h"
 
 enum { SALT = 12, ITERATIONS = 3 /* the arithmetic is the same, and seeds are many */ };
 
@@ -33,24 +34,59 @@ static enum proof one_of(enum proof a, enum proof b, enum proof c)
     return all[sim_below(COUNT_OF(all))];
 }
 
-/* Only what can work: what the configuration has must do for both sides. */
-static void draw_proofs(struct account *a)
+static void verifier_draw(struct scram_verifier *out, const char *password)
 {
-    bool own = sim_chance(200); /* backends have a password of their own */
+    uint8_t salt[SALT];
 
-    switch (sim_below(3)) {
-    case 0: /* in plain */
-        snprintf(a->stored, sizeof a->stored, "%s", a->password);
+    for (size_t at = 0; at < sizeof salt; at++)
+        salt[at] = (uint8_t)sim_draw();
+    scram_verifier_derive(out, password, salt, sizeof salt, ITERATIONS);
+}
+
+void secret_write(char *out, size_t size, const struct account *a, const char *password)
+{
+    struct scram_verifier verifier;
+    char md5[MD5_TEXT + 1];
+
+    switch (a->kind) {
+    case SECRET_MD5:
+        md5_stored(md5, password, a->name);
+        snprintf(out, size, "%s", md5);
+        return;
+    case SECRET_SCRAM:
+        verifier_draw(&verifier, password);
+        store_scram(out, size, &verifier);
+        return;
+    default: snprintf(out, size, "%s", password);
+    }
+}
+
+void account_store(struct account *a)
+{
+    verifier_draw(&a->verifier, a->password);
+    if (a->kind == SECRET_SCRAM) /* the same verifier on both sides */
+        store_scram(a->stored, sizeof a->stored, &a->verifier);
+    else
+        secret_write(a->stored, sizeof a->stored, a, a->password);
+}
+
+/* Only what can work: what the configuration has must do for both sides. */
+void account_draw(struct account *a, bool own)
+{
+    static const enum secret_kind kinds[] = {SECRET_PLAIN, SECRET_MD5, SECRET_SCRAM};
+
+    a->kind = kinds[sim_below(COUNT_OF(kinds))];
+    account_store(a);
+    switch (a->kind) {
+    case SECRET_PLAIN:
         a->asked = sim_chance(200) ? PROOF_NONE : one_of(PROOF_PASSWORD, PROOF_MD5, PROOF_SCRAM);
         a->demanded = one_of(PROOF_NONE, PROOF_MD5, PROOF_SCRAM);
         break;
-    case 1:
-        md5_stored(a->stored, a->password, a->name);
+    case SECRET_MD5:
         a->asked = one_of(PROOF_NONE, PROOF_PASSWORD, PROOF_MD5);
         a->demanded = own ? PROOF_SCRAM : one_of(PROOF_NONE, PROOF_MD5, PROOF_MD5);
         break;
     default: /* the pooler knows no password: it learns its key from the first client */
-        store_scram(a->stored, sizeof a->stored, &a->verifier);
         a->asked = sim_chance(300) ? PROOF_PASSWORD : PROOF_SCRAM;
         a->demanded = own ? PROOF_MD5 : one_of(PROOF_NONE, PROOF_SCRAM, PROOF_SCRAM);
     }
@@ -64,18 +100,14 @@ void accounts_draw(unsigned count, bool proofs)
     accounts_count = count;
     for (unsigned i = 0; i < count; i++) {
         struct account *a = &accounts[i];
-        uint8_t salt[SALT];
 
         *a = (struct account){.asked = PROOF_NONE};
         snprintf(a->name, sizeof a->name, "u%u", i);
         if (!proofs)
             continue;
-        for (size_t at = 0; at < sizeof salt; at++)
-            salt[at] = (uint8_t)sim_draw();
         snprintf(a->password, sizeof a->password, "p%u-%llu", i,
                  (unsigned long long)sim_below(1000000));
-        scram_verifier_derive(&a->verifier, a->password, salt, sizeof salt, ITERATIONS);
-        draw_proofs(a);
+        account_draw(a, sim_chance(200));
     }
 }
 
@@ -85,7 +117,7 @@ struct account *account_of(const char *name)
         if (strcmp(accounts[i].name, name) == 0)
             return &accounts[i];
     }
-    return NULL;
+    return lookups_account(name);
 }
 
 void accounts_change(void)
@@ -113,14 +145,18 @@ bool account_in_force(const struct account *account)
     return there;
 }
 
+void account_write_rule(FILE *file, const struct account *account)
+{
+    const char *method = methods[account->asked];
+
+    fprintf(file, "    host all %s 0.0.0.0/0 %s\n    local all %s %s\n", account->name, method,
+            account->name, method);
+}
+
 void account_write_rules(FILE *file)
 {
-    for (unsigned i = 0; i < accounts_count; i++) {
-        const char *method = methods[accounts[i].asked];
-
-        fprintf(file, "    host all %s 0.0.0.0/0 %s\n    local all %s %s\n", accounts[i].name,
-                method, accounts[i].name, method);
-    }
+    for (unsigned i = 0; i < accounts_count; i++)
+        account_write_rule(file, &accounts[i]);
 }
 
 void account_write_user(FILE *file, const struct account *account)

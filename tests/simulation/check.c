@@ -30,13 +30,15 @@ static void watch(struct worker *w, struct actor *a, struct message *m)
         check_pool_receives(w, pool_of(a), m, type->receive);
     else
         type->receive(w, a, m);
+    if (type == &auth_query_type && !a->dying)
+        check_auth_query(auth_query_of(a));
 }
 
 void check_register(void)
 {
-    const struct actor_type *types[] = {&session_type,    &backend_type, &pool_type,
-                                        &listener_type,   &daemon_type,  &admin_type,
-                                        &coordinator_type};
+    const struct actor_type *types[] = {&session_type,     &backend_type,   &pool_type,
+                                        &listener_type,    &daemon_type,    &admin_type,
+                                        &coordinator_type, &auth_query_type};
 
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         originals[types[i]->number] = types[i];
@@ -48,7 +50,7 @@ void check_register(void)
 
 /* --- all actors --- */
 
-static void each(const struct actor_type *type, void (*visit)(struct actor *a))
+void check_each(const struct actor_type *type, void (*visit)(struct actor *a))
 {
     size_t count;
     actor_id *list = actor_list(type, &count);
@@ -122,6 +124,7 @@ static void check_pool(struct actor *a)
     check_growth(a->index, size, p->effective->pool_size + p->replaced);
     pool_check(p);
     check_deadlines(p);
+    check_lookup_pool(p);
 }
 
 /* --- sessions --- */
@@ -131,6 +134,7 @@ static void check_session(struct actor *a)
     const struct session *s = session_of(a);
     const struct backend *b = s->backend;
 
+    check_lookup_session(s);
     if (b == NULL)
         return;
     if (b->state != BACKEND_LEASED)
@@ -151,13 +155,14 @@ static void note_size(struct actor *a)
 
 void check_adopted(void)
 {
-    each(&pool_type, note_size);
+    check_each(&pool_type, note_size);
 }
 
 void check_step(void)
 {
-    each(&pool_type, check_pool);
-    each(&session_type, check_session);
+    check_each(&pool_type, check_pool);
+    check_each(&session_type, check_session);
+    check_lookup_step();
     clients_check();
 }
 
@@ -165,6 +170,7 @@ void check_step(void)
 
 static bool busy_found;
 static unsigned idle_found;
+static unsigned lookup_connections;
 
 static void look_for_busy(struct actor *a)
 {
@@ -192,11 +198,13 @@ bool check_is_quiet(void)
 {
     busy_found = actor_count(&session_type) > 0;
     idle_found = 0;
-    each(&pool_type, look_for_busy);
-    each(&coordinator_type, look_for_claims);
+    check_each(&pool_type, look_for_busy);
+    check_each(&coordinator_type, look_for_claims);
     for (unsigned i = 0; i < runtime_workers(); i++)
         busy_found |= runtime_worker(i)->stacks.in_use > 0; /* a reload, say */
-    return !busy_found && actor_count(&backend_type) == idle_found && sim_near_open() <= idle_found;
+    busy_found |= !check_lookup_idle(&lookup_connections);
+    unsigned idle = idle_found + lookup_connections;
+    return !busy_found && actor_count(&backend_type) == idle && sim_near_open() <= idle;
 }
 
 bool check_is_empty(void)
@@ -234,9 +242,9 @@ static void tell_pool(struct actor *a)
 
 void check_tell(void)
 {
-    each(&session_type, tell_session);
-    each(&pool_type, tell_pool);
-    each(&coordinator_type, tell_coordinator);
+    check_each(&session_type, tell_session);
+    check_each(&pool_type, tell_pool);
+    check_each(&coordinator_type, tell_coordinator);
     printf("%u descriptors, %u sessions, %u backends\n", sim_near_open(),
            actor_count(&session_type), actor_count(&backend_type));
 }
@@ -272,6 +280,8 @@ void check_at_rest(void)
                  app_leases());
     if (atomic_load(&app.input_held) != 0)
         sim_fail("at rest %lld bytes of input are held", (long long)atomic_load(&app.input_held));
-    if (sim_near_open() != idle_found)
-        sim_fail("at rest %u descriptors are open for %u backends", sim_near_open(), idle_found);
+    if (sim_near_open() != idle_found + lookup_connections)
+        sim_fail("at rest %u descriptors are open for %u backends", sim_near_open(),
+                 idle_found + lookup_connections);
+    check_lookup_at_rest();
 }

@@ -13,6 +13,9 @@ enum {
     OVERTIME_US = 60000000
 };
 
+/* In place of a pool that has ended. */
+#define POOL_GONE ((actor_id)1)
+
 /* A checkout as it was asked for. */
 struct asked {
     actor_id session;
@@ -36,15 +39,22 @@ static struct queue queues[PROGRAMS][POOLS_MAX];
 
 static struct queue *queue_of(actor_id pool)
 {
+    struct queue *room = NULL;
+
     for (unsigned i = 0; i < POOLS_MAX; i++) {
         struct queue *q = &queues[sim_process][i];
 
-        if (q->pool == pool || q->pool == 0) {
-            q->pool = pool;
+        if (q->pool == pool)
             return q;
-        }
+        if (room == NULL && (q->pool == POOL_GONE || q->pool == 0))
+            room = q;
+        if (q->pool == 0)
+            break;
     }
-    sim_fail("more than %d pools", POOLS_MAX);
+    if (room == NULL)
+        sim_fail("more than %d pools", POOLS_MAX);
+    room->pool = pool;
+    return room;
 }
 
 static struct owners owners_of(const struct pool *p)
@@ -158,6 +168,8 @@ void check_pool_receives(struct worker *w, struct pool *p, struct message *m,
 {
     struct queue *q = queue_of(actor_id_of(&p->actor));
     struct owners before = owners_of(p);
+    struct pool_before lookup = check_lookup_before(p);
+    uint16_t kind = m->kind == MESSAGE_START ? (uint16_t)MSG_POOL_CONFIGURE : m->kind;
 
     if (m->kind == MSG_POOL_CHECKOUT) {
         if (q->count == QUEUE_MAX)
@@ -168,8 +180,10 @@ void check_pool_receives(struct worker *w, struct pool *p, struct message *m,
         check_retain(w, p, m, receive);
     else
         receive(w, &p->actor, m);
+    check_lookup_after(p, &lookup, kind);
     if (p->actor.dying) {
-        *q = (struct queue){.pool = q->pool};
+        q->count = 0;
+        q->pool = POOL_GONE;
         return;
     }
     check_leases(p, &before);

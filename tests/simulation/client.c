@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { PATIENCE_US = 60000000 };
+enum { PATIENCE_US = 60000000, ATTEMPTS_MAX = 2 };
 
 struct plan plan;
 struct client clients[CLIENTS_MAX];
@@ -244,9 +244,17 @@ static void come(void *context)
     char database[] = "db0";
 
     snprintf(name, sizeof name, "c%u", c->number);
-    c->account = &accounts[sim_below(plan.users)];
+    if (c->account == NULL)
+        c->account = lookups_pick();
+    if (c->account == NULL)
+        c->account = &accounts[sim_below(plan.users)];
+    if (c->account->role == ROLE_WRITTEN)
+        c->expected = account_in_force(c->account);
+    else if (c->identity.attempts == 0)
+        identity_begin(&c->identity, c->account);
+    else
+        identity_repeat(&c->identity);
     c->late = atomic_load(&app.draining);
-    c->expected = account_in_force(c->account);
     bool asked = c->account->asked != PROOF_NONE;
     c->wrong = asked && sim_chance(plan.wrong_pm);
     c->silent = asked && sim_chance(plan.wrong_pm / 2);
@@ -271,6 +279,21 @@ static void come(void *context)
         vanish(c);
     else
         client_send(c);
+}
+
+void client_come_again(const struct client *before)
+{
+    if (plan.clients == CLIENTS_MAX || before->identity.attempts == ATTEMPTS_MAX)
+        return;
+    struct client *c = &clients[plan.clients++];
+    *c = (struct client){.number = plan.clients,
+                         .account = before->account,
+                         .identity = before->identity,
+                         .left = 1 + (unsigned)sim_below(plan.queries * 2u)};
+    if (c->identity.attempts++ == 0)
+        c->identity.refused_us = sim_now_us();
+    sim_note("client %u will come again as %u", before->number, c->number);
+    sim_at(sim_now_us() + lookups.min_interval_ms * 1000ull + sim_below(50000), come, c);
 }
 
 void clients_begin(int at, int local_at)

@@ -4,6 +4,7 @@
 
 #include "tests/simulation/accounts.h"
 #include "tests/simulation/clients.h"
+#include "tests/simulation/lookups.h"
 
 enum { NAMED = 6, MODEL_SETTINGS = 4, EXECUTES_MAX = 4, QUERIES_MAX = 512 };
 
@@ -64,6 +65,8 @@ struct client {
     uint8_t key[32];
     size_t key_len;
     const struct account *account;
+    struct identity identity; /* when it is not of the configuration */
+    bool mocked;              /* asked for what no user of its name could give */
     struct scram_client scram;
     bool wrong;    /* gives a wrong password */
     bool silent;   /* gives none */
@@ -106,6 +109,8 @@ void client_send(struct client *c);
 void client_compose(struct client *c);
 /* client_login.c: one message of the pooler before the first ReadyForQuery. */
 void client_login(struct client *c, char type, const uint8_t *body, size_t len);
+/* It comes as another client, with the same password. */
+void client_come_again(const struct client *c);
 /* The session is over, for this reason: is it one? */
 void client_refused(struct client *c, const struct error_fields *e);
 /* client_answers.c: one message of the pooler. */

@@ -10,7 +10,9 @@ enum { CLOCKS_DIFFER_US = 10000 };
 
 static const char *password_of(const struct client *c)
 {
-    return c->wrong ? "not-this-one" : c->account->password;
+    if (c->wrong)
+        return "not-this-one";
+    return c->account->role == ROLE_WRITTEN ? c->account->password : c->identity.password;
 }
 
 static void md5(struct client *c, const uint8_t salt[4])
@@ -77,9 +79,18 @@ static void admitted(struct client *c)
         sim_fail("client %u is let in without a proof", c->number);
     if (c->late)
         sim_fail("client %u is let in, and the pooler is shutting down", c->number);
-    if (!c->expected && !account_in_force(c->account))
-        sim_fail("client %u is let in as %s, whom nobody knows", c->number, c->account->name);
+    bool good = c->account->role == ROLE_WRITTEN ? c->expected || account_in_force(c->account)
+                                                 : identity_may_pass(&c->identity);
+    if (!good || c->mocked)
+        sim_fail("client %u is let in as %s, whom nobody knows, or not so", c->number,
+                 c->account->name);
     c->admitted = true;
+}
+
+/* One that was taken out of the configuration is looked up, and not found. */
+static bool unwritten(const struct client *c)
+{
+    return lookups.any && c->account->removed > 0;
 }
 
 static void on_authentication(struct client *c, const uint8_t *body, size_t len)
@@ -91,7 +102,10 @@ static void on_authentication(struct client *c, const uint8_t *body, size_t len)
         admitted(c);
         return;
     }
-    if (asked_for(code) != c->account->asked)
+    /* Whoever is not known is asked as PostgreSQL would ask somebody. */
+    c->mocked |= (c->account->role != ROLE_WRITTEN || unwritten(c)) &&
+                 c->account->asked == PROOF_MD5 && asked_for(code) == PROOF_SCRAM;
+    if (asked_for(code) != c->account->asked && !c->mocked)
         sim_fail("client %u is asked for proof %u, of a user with %d", c->number, code,
                  (int)c->account->asked);
     if (c->silent)
@@ -143,10 +157,33 @@ static bool not_let_in(struct client *c, const struct error_fields *e)
     bool late = starts(e->sqlstate, "08P01") && !c->admitted &&
                 sim_now_us() + CLOCKS_DIFFER_US >= c->login_us + plan.login_ms * 1000ull;
 
-    if (starts(e->sqlstate, "28P01") && !c->wrong)
+    bool told_wrong = starts(e->sqlstate, "28P01");
+    if (told_wrong && !c->wrong && c->account->role != ROLE_WRITTEN &&
+        identity_may_fail(&c->identity)) {
+        if (identity_is_right(&c->identity))
+            client_come_again(c);
+        return true;
+    }
+    if (told_wrong && !c->wrong && !(c->account->role == ROLE_WRITTEN && unwritten(c)))
         sim_fail("client %u gives the right password and is told %.*s", c->number,
                  (int)e->message.len, (const char *)e->message.at);
-    return late || starts(e->sqlstate, "28P01");
+    return late || told_wrong;
+}
+
+/* It could not be found out who it is, or there is no connection for it now; or its startup
+ * parameters are no good. */
+static bool not_served(const struct client *c, const struct error_fields *e)
+{
+    const struct found *found = &c->account->found;
+
+    if (c->account->role == ROLE_WRITTEN)
+        return false;
+    if (starts(e->sqlstate, "3D000"))
+        return lookups.removed > 0 || found->rewrites > 0 || c->identity.in_force;
+    if (starts(e->sqlstate, "22023"))
+        return (found->ever_told >> OVERLAY_REFUSED & 1) != 0;
+    return starts(e->sqlstate, "58000") &&
+           (lookups.troubled || clients_had_trouble() || lookups.removed > 0);
 }
 
 /* The pooler is shut down, or has no memory; or the user was taken out of the configuration. */
@@ -182,7 +219,7 @@ void client_refused(struct client *c, const struct error_fields *e)
     sim_note("client %u is told %.*s: %.*s", c->number, (int)e->sqlstate.len,
              (const char *)e->sqlstate.at, (int)e->message.len, (const char *)e->message.at);
     c->told = true;
-    if (not_let_in(c, e) || sent_away(c, e) || shed(c, e))
+    if (not_let_in(c, e) || sent_away(c, e) || shed(c, e) || not_served(c, e))
         return;
     if (timeout && sim_now_us() + CLOCKS_DIFFER_US < asked_us + plan.wait_ms * 1000)
         sim_fail("client %u waited for %llu us only, and is told of a timeout", c->number,

@@ -9,7 +9,7 @@
 enum { CLIENTS_MAX = 64, WANTS_MAX = 128 };
 
 struct plan {
-    unsigned clients;
+    unsigned clients;   /* some more come when others are refused */
     unsigned queries;   /* of each, about */
     unsigned think_us;  /* between them, at most */
     unsigned abort_pm;  /* per mille: a client vanishes instead of going on */

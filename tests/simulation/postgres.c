@@ -275,6 +275,10 @@ void pg_message(struct pg_conn *c, char type, const uint8_t *body, size_t len)
         pg_end(c);
         return;
     }
+    if (c->account->role == ROLE_QUERY) {
+        pg_lookup(c, type, body, len);
+        return;
+    }
     if (c->copy_in) {
         if (type == 'd' || type == 'c' || type == 'f')
             on_copy(c, type);

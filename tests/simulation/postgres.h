@@ -118,6 +118,8 @@ void pg_fatal(struct pg_conn *c, const char *sqlstate, const char *text);
 void pg_proceed(struct pg_conn *c); /* with what is in the input */
 void pg_error(struct pg_conn *c, const char *sqlstate, const char *text);
 void pg_ready(struct pg_conn *c);
+/* postgres_lookup.c: a message to a connection of auth_query. */
+void pg_lookup(struct pg_conn *c, char type, const uint8_t *body, size_t len);
 /* Executes one statement. False: it takes time, or copies, and goes on by itself. */
 bool pg_execute(struct pg_conn *c, const char *text, const struct pg_tag *given, bool extended);
 void pg_statement_done(struct pg_conn *c);

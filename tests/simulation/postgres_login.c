@@ -1,9 +1,11 @@
 /* Logins at the simulated servers, and requests to cancel. */
 #include "tests/simulation/clients.h"
+#include "tests/simulation/lookups.h"
 #include "tests/simulation/postgres.h"
 #include "tests/simulation/processes.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* --- requests to cancel --- */
 
@@ -41,13 +43,32 @@ static const char *own_parameter(const struct parameter *list, int count, const 
 /* Those who take the place of old ones are there beside them for a while. */
 enum { REPLACEMENTS_MAX = 3 };
 
+/* Those that look users up are counted by nobody, and closed one by one when their settings change.
+ */
+static void check_executors(unsigned held)
+{
+    unsigned most = lookups.workers * (1 + lookups.reloads + processes_upgrades() * 2);
+
+    if (held > most)
+        sim_fail("%u connections look users up, of %u", held, lookups.workers);
+}
+
 static void check_limits(const struct pg_conn *c)
 {
     unsigned held = pg_held(c->database, c->user);
     unsigned all = pg_held(c->database, NULL);
 
+    if (c->account->role == ROLE_QUERY) {
+        check_executors(held);
+        return;
+    }
+    all -= lookups.any ? pg_held(c->database, "query") : 0;
+
     /* A pool that was removed ends with its clients, when another may be there already. */
-    unsigned pools = 1 + account_of(c->user)->removed;
+    unsigned pools = 1 + c->account->removed;
+
+    if (c->account->role != ROLE_WRITTEN)
+        pools += lookups.reloads;
 
     /* What was in use at an upgrade is counted anew when it comes back; and what a process had that
      * has just died, servers may not have noticed. */
@@ -81,20 +102,28 @@ static void logged_in(struct pg_conn *c)
 
 /* --- proofs --- */
 
-/* What the pooler has must do: it is never asked for what it cannot prove. */
-NO_RETURN static void not_proven(const struct pg_conn *c, const char *what)
+/* What the pooler has must do: it is never asked for what it cannot prove; unless the password has
+ * become another one. */
+static void not_proven(struct pg_conn *c, const char *what)
 {
+    if (lookups_outdated(c->account)) {
+        clients_trouble();
+        pg_fatal(c, "28P01", "password authentication failed");
+        return;
+    }
     sim_fail("server %u: the pooler does not prove to be %s: %s", c->pid, c->user, what);
 }
 
 static void ask_for_proof(struct pg_conn *c)
 {
-    const struct account *account = account_of(c->user);
+    const struct account *account = c->account;
 
-    if (account == NULL)
-        sim_fail("server %u: nobody is called %s", c->pid, c->user);
-    c->account = account;
     c->phase = PG_PROVING;
+    if (account->role == ROLE_FOUND && !account->found.exists) {
+        clients_trouble();
+        pg_fatal(c, "28000", "role does not exist");
+        return;
+    }
     switch (account->demanded) {
     case PROOF_NONE: logged_in(c); return;
     case PROOF_MD5:
@@ -105,7 +134,7 @@ static void ask_for_proof(struct pg_conn *c)
         c->scram.verifier = account->verifier;
         write_sasl_mechanisms(&c->out);
         break;
-    case PROOF_PASSWORD: not_proven(c, "no server asks for a password in plain");
+    case PROOF_PASSWORD: sim_fail("no server asks for a password in plain");
     }
     pg_flush(c);
 }
@@ -120,7 +149,8 @@ static void on_md5(struct pg_conn *c, const uint8_t *body, size_t len)
     md5_response(wanted, stored, c->salt);
     if (read_password(body, len, &given) != 0 || !bytes_equal(given, bytes_of(wanted)))
         not_proven(c, "MD5");
-    logged_in(c);
+    else
+        logged_in(c);
 }
 
 static void on_scram_first(struct pg_conn *c, const uint8_t *body, size_t len)
@@ -134,8 +164,10 @@ static void on_scram_first(struct pg_conn *c, const uint8_t *body, size_t len)
         nonce[i] = (uint8_t)sim_draw();
     if (read_sasl_initial(body, len, &mechanism, &data) != 0 ||
         !bytes_equal(mechanism, bytes_of("SCRAM-SHA-256")) ||
-        scram_server_first(&c->scram, data, nonce, &why) != SCRAM_OK)
+        scram_server_first(&c->scram, data, nonce, &why) != SCRAM_OK) {
         not_proven(c, "the beginning of SCRAM");
+        return;
+    }
     c->challenged = true;
     write_authentication(&c->out, 11, c->scram.server_first, c->scram.server_first_len);
     pg_flush(c);
@@ -146,8 +178,10 @@ static void on_scram_final(struct pg_conn *c, const uint8_t *body, size_t len)
     char final[128];
     struct failure why;
 
-    if (scram_server_final(&c->scram, (struct bytes){body, len}, final, &why) != SCRAM_OK)
+    if (scram_server_final(&c->scram, (struct bytes){body, len}, final, &why) != SCRAM_OK) {
         not_proven(c, "SCRAM");
+        return;
+    }
     write_authentication(&c->out, 12, final, strlen(final));
     logged_in(c);
 }
@@ -160,7 +194,7 @@ void pg_proof(struct pg_conn *c, char type, const uint8_t *body, size_t len)
         return;
     }
     if (type != 'p')
-        not_proven(c, "it sends something else");
+        sim_fail("server %u: message %c instead of a proof", c->pid, type);
     if (c->account->demanded == PROOF_MD5)
         on_md5(c, body, len);
     else if (c->challenged)
@@ -170,6 +204,33 @@ void pg_proof(struct pg_conn *c, char type, const uint8_t *body, size_t len)
 }
 
 /* --- the first packet --- */
+
+/* Which they are; the server does not take all. */
+static bool takes_parameters(struct pg_conn *c, const struct parameter *list, int count)
+{
+    const char *memory = own_parameter(list, count, "work_mem");
+    unsigned overlay = strcmp(memory, "bad") == 0 ? (unsigned)OVERLAY_REFUSED
+                                                  : (unsigned)strtoul(memory, NULL, 10);
+    char path[16] = "";
+
+    if (overlay != 0 && overlay != OVERLAY_REFUSED)
+        snprintf(path, sizeof path, "s%u", overlay);
+    if (strcmp(own_parameter(list, count, "search_path"), path) != 0)
+        sim_fail("%s comes with one startup parameter only", c->user);
+    if (c->account->role == ROLE_FOUND)
+        lookups_check_startup(c->account, overlay);
+    else if (overlay != 0)
+        sim_fail("%s comes with startup parameters", c->user);
+    return overlay != OVERLAY_REFUSED;
+}
+
+static void refuse_parameter(void *context)
+{
+    struct pg_conn *c = context;
+
+    if (c->phase == PG_LOGIN)
+        pg_fatal(c, "22023", "invalid value for parameter \"work_mem\": \"bad\"");
+}
 
 static void login_later(void *context)
 {
@@ -207,7 +268,14 @@ void pg_startup(struct pg_conn *c, uint32_t code, const struct frame *f)
         sim_fail("a startup packet: %s", why.text);
     snprintf(c->user, sizeof c->user, "%s", own_parameter(list, count, "user"));
     snprintf(c->database, sizeof c->database, "%s", own_parameter(list, count, "database"));
+    c->account = account_of(c->user);
+    if (c->account == NULL)
+        sim_fail("server %u: nobody is called %s", c->pid, c->user);
     check_limits(c);
     c->phase = PG_LOGIN;
+    if (!takes_parameters(c, list, count)) {
+        sim_at(sim_now_us() + sim_below(3000), refuse_parameter, c);
+        return;
+    }
     sim_at(sim_now_us() + sim_below(sim_chance(50) ? 2000000 : 3000), login_later, c);
 }

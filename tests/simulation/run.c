@@ -8,6 +8,7 @@
 #include "tests/simulation/accounts.h"
 #include "tests/simulation/check.h"
 #include "tests/simulation/clients.h"
+#include "tests/simulation/lookups.h"
 #include "tests/simulation/postgres.h"
 #include "tests/simulation/processes.h"
 
@@ -85,6 +86,7 @@ static void draw_plan(void)
         plan.think_us = between(5000000, 20000000);
     }
     draw_cap();
+    lookups_draw();
 }
 
 static void draw_upheaval(void)
@@ -107,6 +109,7 @@ static void write_config(void)
     fprintf(file, "general:\n  host: \"127.0.0.1\"\n  port: 6432\n"
                   "  admin_username: admin\n  admin_password: secret\n  pg_hba: |\n");
     account_write_rules(file);
+    lookups_write_rules(file);
     fprintf(file, "  client_login_timeout: %u\n  max_memory_usage: %u\n", plan.login_ms,
             plan.memory_bytes);
     fprintf(file, "  query_wait_timeout: %u\n  prepared_statements: %s\n", plan.wait_ms,
@@ -126,6 +129,7 @@ static void write_config(void)
                 "    reserve_pool_timeout: %u\n    min_connection_lifetime: %u\n"
                 "    min_guaranteed_pool_size: %u\n",
                 plan.cap, plan.reserve, plan.reserve_wait_ms, plan.young_ms, plan.guaranteed);
+    lookups_write_section(file);
     fprintf(file, "    pool_mode: %s\n    cleanup_server_connections: %s\n    users:\n",
             plan.session_mode ? "session" : "transaction", plan.cleanup ? "true" : "false");
     for (unsigned i = 0; i < plan.users; i++) {
@@ -136,6 +140,7 @@ static void write_config(void)
         if (plan.min_pool_size > 0)
             fprintf(file, "      min_pool_size: %u\n", plan.min_pool_size);
     }
+    lookups_write_users(file);
     fclose(file);
 }
 
@@ -332,6 +337,13 @@ static void change_cap(void)
     plan.cap_most = plan.cap == 0 ? UINT32_MAX / 2 : MAX(plan.cap_most, plan.cap);
 }
 
+static void load_again(void)
+{
+    lookups_reloaded();
+    write_config();
+    actor_tell_kind(NULL, app.daemon, MSG_DAEMON_RELOAD);
+}
+
 static void change_config(void)
 {
     if (sim_chance(300))
@@ -344,9 +356,9 @@ static void change_config(void)
     plan.idle_ms += sim_chance(500);
     if (sim_chance(plan.remove_pm))
         accounts_change();
-    write_config();
+    lookups_reconfigure();
     sim_note("the operator reloads, pool_size %u", plan.pool_size);
-    actor_tell_kind(NULL, app.daemon, MSG_DAEMON_RELOAD);
+    load_again();
 }
 
 static void shut_down(void *context)
@@ -377,6 +389,8 @@ static void beat(void *context)
         return;
     if (sim_chance(plan.admin_pm) && processes_operate())
         operate();
+    if (lookups.any && sim_chance(lookups.change_pm))
+        lookups_change();
     if (sim_chance(plan.faults_pm)) {
         if (sim_chance(300)) {
             pg_server.down = true;
@@ -413,6 +427,18 @@ void run_prepare(void)
         exit(2);
 }
 
+/* Pools of users that were found go when they are empty; then what finds them. */
+static void end_lookups(void)
+{
+    if (!lookups.any)
+        return;
+    tell_pools(MSG_POOL_TICK);
+    run_until(check_lookup_is_collected);
+    lookups_remove();
+    load_again();
+    run_until(check_lookup_is_gone);
+}
+
 void run_seed(uint64_t seed, bool trace)
 {
     begin_world(seed, trace);
@@ -440,6 +466,7 @@ void run_seed(uint64_t seed, bool trace)
         run_until(sim_stopped);
     tell_pools(MSG_POOL_DRAIN);
     run_until(check_is_quiet);
+    end_lookups();
     run_until(check_is_empty);
     check_nothing_left();
 
