@@ -4,9 +4,10 @@
 
 #include <stdlib.h>
 
+/* What the predecessor still has of its connections counts against the cap till that has ended. */
 static void maybe_end(struct worker *w, struct pool *p)
 {
-    if (!p->removed || p->backends != NULL || p->waiting > 0)
+    if (!p->removed || p->backends != NULL || p->waiting > 0 || p->staying > 0)
         return;
     pool_permits_leave(w, p);
     actor_exit(&p->actor);

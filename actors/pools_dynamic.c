@@ -234,7 +234,7 @@ static bool give_up(struct pool *p)
 void pool_collect(struct worker *w, struct pool *p)
 {
     if (!p->dynamic || p->removed || p->paused || p->backends != NULL || p->waiting > 0 ||
-        p->effective->min_pool_size > 0 || !give_up(p))
+        p->staying > 0 || p->effective->min_pool_size > 0 || !give_up(p))
         return;
     if (p->parameters_known)
         log_info("GC: removed 1 idle dynamic pool(s): %s@%s", p->shared->user, p->shared->database);

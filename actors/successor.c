@@ -372,10 +372,15 @@ static void note_end(struct upgrade_status *status, void *context)
              (const char *)bye->text.at);
 }
 
-static void tell_alone(void *context, struct pool_shared *shared)
+/* Those as well that were removed meanwhile, and are in no directory any more. */
+static void tell_alone(void)
 {
-    (void)context;
-    actor_tell_kind(NULL, atomic_load(&shared->pool), MSG_POOL_ALONE);
+    size_t count = 0;
+    actor_id *pools = actor_list(&pool_type, &count);
+
+    for (size_t i = 0; i < count; i++)
+        actor_tell_kind(NULL, pools[i], MSG_POOL_ALONE);
+    free(pools);
 }
 
 /* What the other process still had of server connections stood for permits here, until it ends. One
@@ -387,7 +392,7 @@ static void tell_pools(int predecessor)
     io_close(predecessor);
     pthread_mutex_lock(&workers_lock);
     if (!workers_ended)
-        directory_each(tell_alone, NULL);
+        tell_alone();
     pthread_mutex_unlock(&workers_lock);
 }
 
