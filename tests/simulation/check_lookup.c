@@ -76,7 +76,7 @@ struct pool_before check_lookup_before(const struct pool *p)
         .dynamic = p->dynamic,
         .removed = p->removed,
         .served = p->parameters_known,
-        .busy = p->backends != NULL || p->waiting > 0 || p->paused,
+        .busy = p->backends != NULL || p->waiting > 0 || p->paused || p->staying > 0,
         .created = created(p->shared),
         .destroyed = destroyed(p->shared),
     };
@@ -289,9 +289,23 @@ bool check_lookup_idle(unsigned *connections)
     return !busy_executors;
 }
 
+static void check_known(const struct pool_shared *shared)
+{
+    const struct account *a = lookups_account(shared->user);
+    unsigned overlay = 0;
+
+    for (size_t i = 0; shared->overlay != NULL && i < shared->overlay->count; i++) {
+        if (strcmp(shared->overlay->items[i].name, "work_mem") == 0)
+            overlay = overlay_of(shared->overlay->items[i].value);
+    }
+    if (a != NULL && a->role == ROLE_FOUND)
+        lookups_check_known(a, overlay);
+}
+
 static void nobody_has(void *context, struct pool_shared *shared)
 {
     (void)context;
+    check_known(shared);
     if (atomic_load(&shared->clients) != 0)
         sim_fail("at rest %u clients have the pool of %s", atomic_load(&shared->clients),
                  shared->user);

@@ -304,7 +304,8 @@ void clients_begin(int at, int local_at)
     for (unsigned i = 0; i < plan.clients; i++) {
         clients[i].number = i + 1;
         clients[i].left = 1 + (unsigned)sim_below(plan.queries * 2u);
-        sim_at(sim_now_us() + sim_below(sim_chance(500) ? 1000 : 200000), come, &clients[i]);
+        uint64_t late_us = lookups.any ? 800000 : 200000;
+        sim_at(sim_now_us() + sim_below(sim_chance(500) ? 1000 : late_us), come, &clients[i]);
     }
 }
 

@@ -170,20 +170,25 @@ static bool not_let_in(struct client *c, const struct error_fields *e)
     return late || told_wrong;
 }
 
+static bool had_trouble(void)
+{
+    return clients_had_trouble() || lookups.refused;
+}
+
 /* It could not be found out who it is, or there is no connection for it now; or its startup
  * parameters are no good. */
 static bool not_served(const struct client *c, const struct error_fields *e)
 {
     const struct found *found = &c->account->found;
 
-    if (c->account->role == ROLE_WRITTEN)
+    if (c->account->role == ROLE_WRITTEN && !unwritten(c))
         return false;
     if (starts(e->sqlstate, "3D000"))
         return lookups.removed > 0 || found->rewrites > 0 || c->identity.in_force;
     if (starts(e->sqlstate, "22023"))
         return (found->ever_told >> OVERLAY_REFUSED & 1) != 0;
     return starts(e->sqlstate, "58000") &&
-           (lookups.troubled || clients_had_trouble() || lookups.removed > 0);
+           (lookups.troubled || had_trouble() || lookups.removed > 0);
 }
 
 /* The pooler is shut down, or has no memory; or the user was taken out of the configuration. */
@@ -214,7 +219,7 @@ void client_refused(struct client *c, const struct error_fields *e)
     uint64_t asked_us = want != NULL ? want->asked_us : c->login_us;
     /* In a login it has other words, which others have too. */
     bool timeout = memmem(e->message.at, e->message.len, "query_wait_timeout", 18) != NULL ||
-                   (c->phase == CLIENT_LOGIN && !clients_had_trouble() && plan.cap_most == 0);
+                   (c->phase == CLIENT_LOGIN && !had_trouble() && plan.cap_most == 0);
 
     sim_note("client %u is told %.*s: %.*s", c->number, (int)e->sqlstate.len,
              (const char *)e->sqlstate.at, (int)e->message.len, (const char *)e->message.at);
@@ -235,7 +240,7 @@ void client_refused(struct client *c, const struct error_fields *e)
     static const char *const in_trouble[] = {"08006", "57P01", "53300", "53000", "58006",
                                              "3D000", "08P01", "28000", "57P03"};
     for (size_t i = 0; i < COUNT_OF(in_trouble); i++) {
-        if (starts(e->sqlstate, in_trouble[i]) && clients_had_trouble())
+        if (starts(e->sqlstate, in_trouble[i]) && had_trouble())
             return;
     }
     sim_fail("client %u is told off without a reason: %.*s %.*s", c->number, (int)e->sqlstate.len,

@@ -4,6 +4,8 @@
 #include "tests/simulation/clients.h"
 #include "tests/simulation/processes.h"
 
+#include <stdlib.h>
+
 enum {
     FOUND_MAX = 3,
     OTHERS = 3,
@@ -83,7 +85,10 @@ void lookups_draw(void)
     lookups.min_pool_size = sim_chance(850) || plan.cap > 0 ? 0 : between(1, plan.pool_size);
     lookups.share_pm = between(200, 1000);
     lookups.nobody_pm = sim_chance(500) ? 0 : between(1, 200);
-    lookups.change_pm = sim_chance(400) ? 0 : between(1, 300);
+    lookups.change_pm = sim_chance(300) ? 0 : between(1, 800);
+    lookups.collect_pm = sim_chance(400) ? 0 : between(1, 500);
+    if (sim_chance(400)) /* pools are empty soon */
+        plan.idle_ms = between(1, 50);
     lookups.fault_pm = sim_chance(600) ? 0 : between(1, 200);
     lookups.form = (unsigned)sim_below(4);
     draw_times();
@@ -225,7 +230,10 @@ void lookups_change(void)
     struct account *a = &others[sim_below(lookups.users)];
 
     switch (sim_below(8)) {
-    case 0: drop_or_create(a); return;
+    case 0:
+        if (sim_chance(500))
+            drop_or_create(a);
+        return;
     case 1: a->found.overlay = sim_chance(500) ? OVERLAY_REFUSED : OVERLAY_BROKEN; return;
     case 2:
     case 3:
@@ -234,16 +242,12 @@ void lookups_change(void)
     }
 }
 
-/* What the pooler was last told of it is what it knows by now. */
-static bool is_settled(const struct found *found)
+/* What the pooler was last told of it is what it knows, or will know soon. */
+static bool is_sure(const struct found *found)
 {
-    uint64_t slack_us = upheaval.any ? LONG_US : SLACK_US;
-
     if (lookups.troubled || clients_had_trouble() || found->written || found->told_us == 0)
         return false;
-    if (lookups.reloads > 0 && found->told_us < lookups.reloaded_us + SETTLED_US)
-        return false;
-    return sim_now_us() > found->told_us + slack_us;
+    return lookups.reloads == 0 || found->told_us > lookups.reloaded_us + SETTLED_US;
 }
 
 void lookups_check_startup(const struct account *a, unsigned overlay)
@@ -252,9 +256,25 @@ void lookups_check_startup(const struct account *a, unsigned overlay)
 
     if ((found->ever_told >> overlay & 1) == 0)
         sim_fail("%s comes with startup parameters %u, which it never had", a->name, overlay);
-    if (is_settled(found) && overlay != found->told)
+    uint64_t slack_us = upheaval.any ? LONG_US : SLACK_US;
+    if (is_sure(found) && sim_now_us() > found->told_us + slack_us && overlay != found->told)
         sim_fail("%s comes with startup parameters %u, and has had %u since %llu us", a->name,
                  overlay, found->told, (unsigned long long)found->told_us);
+}
+
+void lookups_check_known(const struct account *a, unsigned overlay)
+{
+    const struct found *found = &a->found;
+
+    if (is_sure(found) && !lookups.dedicated && !upheaval.any && overlay != found->told)
+        sim_fail("%s is known with startup parameters %u, and has %u", a->name, overlay,
+                 found->told);
+}
+
+unsigned overlay_of(const char *memory)
+{
+    return strcmp(memory, "bad") == 0 ? (unsigned)OVERLAY_REFUSED
+                                      : (unsigned)strtoul(memory, NULL, 10);
 }
 
 bool lookups_outdated(const struct account *a)

@@ -18,11 +18,12 @@ struct lookups {
     unsigned failure_ttl_ms;
     unsigned min_interval_ms;
     unsigned min_pool_size;
-    unsigned share_pm;  /* per mille: of clients, who come as one of them */
-    unsigned nobody_pm; /* per mille: of those, who are nobody */
-    unsigned change_pm; /* per mille: of beats, in which PostgreSQL's administrator changes one */
-    unsigned fault_pm;  /* per mille: of queries, which go wrong */
-    unsigned form;      /* of the result */
+    unsigned share_pm;   /* per mille: of clients, who come as one of them */
+    unsigned nobody_pm;  /* per mille: of those, who are nobody */
+    unsigned change_pm;  /* per mille: of beats, in which PostgreSQL's administrator changes one */
+    unsigned collect_pm; /* per mille: of beats, in which empty pools are given up */
+    unsigned fault_pm;   /* per mille: of queries, which go wrong */
+    unsigned form;       /* of the result */
     /* So far: */
     unsigned ttl_most_ms;
     unsigned failure_ttl_most_ms;
@@ -31,6 +32,7 @@ struct lookups {
     unsigned reloads;     /* of whatever kind */
     uint64_t reloaded_us; /* the last of them; 0: none */
     bool troubled;        /* a query has gone wrong */
+    bool refused;         /* a server has refused what was right a while ago */
 };
 extern struct lookups lookups;
 
@@ -67,6 +69,10 @@ void lookups_remove(void);
 void lookups_change(void);
 /* A new connection has these startup parameters. */
 void lookups_check_startup(const struct account *a, unsigned overlay);
+/* It is known with these, and nothing is under way. */
+void lookups_check_known(const struct account *a, unsigned overlay);
+/* A value of work_mem as a number. */
+unsigned overlay_of(const char *memory);
 /* May it have come with what was right a while ago? */
 bool lookups_outdated(const struct account *a);
 

@@ -5,7 +5,6 @@
 #include "tests/simulation/processes.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 /* --- requests to cancel --- */
 
@@ -107,7 +106,7 @@ static void logged_in(struct pg_conn *c)
 static void not_proven(struct pg_conn *c, const char *what)
 {
     if (lookups_outdated(c->account)) {
-        clients_trouble();
+        lookups.refused = true;
         pg_fatal(c, "28P01", "password authentication failed");
         return;
     }
@@ -120,7 +119,7 @@ static void ask_for_proof(struct pg_conn *c)
 
     c->phase = PG_PROVING;
     if (account->role == ROLE_FOUND && !account->found.exists) {
-        clients_trouble();
+        lookups.refused = true;
         pg_fatal(c, "28000", "role does not exist");
         return;
     }
@@ -209,8 +208,7 @@ void pg_proof(struct pg_conn *c, char type, const uint8_t *body, size_t len)
 static bool takes_parameters(struct pg_conn *c, const struct parameter *list, int count)
 {
     const char *memory = own_parameter(list, count, "work_mem");
-    unsigned overlay = strcmp(memory, "bad") == 0 ? (unsigned)OVERLAY_REFUSED
-                                                  : (unsigned)strtoul(memory, NULL, 10);
+    unsigned overlay = overlay_of(memory);
     char path[16] = "";
 
     if (overlay != 0 && overlay != OVERLAY_REFUSED)

@@ -391,6 +391,8 @@ static void beat(void *context)
         operate();
     if (lookups.any && sim_chance(lookups.change_pm))
         lookups_change();
+    if (lookups.any && sim_chance(lookups.collect_pm) && processes_operate())
+        tell_pools(MSG_POOL_TICK);
     if (sim_chance(plan.faults_pm)) {
         if (sim_chance(300)) {
             pg_server.down = true;
