@@ -227,6 +227,8 @@ void pool_configure_quietly(struct worker *w, struct pool *p)
     follow_origin(p, pool_wanted_dynamic(config, p->shared));
     pool_follow(p->shared, effective);
     adopt(w, p, config, effective);
+    /* What it inherits counts before others ask for what is free. */
+    pool_permits_configure(w, p);
 }
 
 void pool_on_configure(struct worker *w, struct pool *p)
