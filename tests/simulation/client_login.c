@@ -187,8 +187,12 @@ static bool not_served(const struct client *c, const struct error_fields *e)
         return lookups.removed > 0 || found->rewrites > 0 || c->identity.in_force;
     if (starts(e->sqlstate, "22023"))
         return (found->ever_told >> OVERLAY_REFUSED & 1) != 0;
+    /* The key of the new password is known when a client has proved it. */
+    if (found->generation > 0 && starts(e->sqlstate, "53300"))
+        return true;
     return starts(e->sqlstate, "58000") &&
-           (lookups.troubled || had_trouble() || lookups.removed > 0);
+           (lookups.troubled || had_trouble() || lookups.removed > 0 || found->generation > 0 ||
+            plan.max_waiters > 0 || plan.sheds);
 }
 
 /* The pooler is shut down, or has no memory; or the user was taken out of the configuration. */
