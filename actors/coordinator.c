@@ -113,7 +113,8 @@ static void match(struct worker *w, struct coordinator *c, struct message *m)
 {
     struct claim *best;
 
-    while (may_grant(c) && c->current < (uint64_t)c->max + c->reserve &&
+    c->withheld = !may_grant(c);
+    while (!c->withheld && c->current < (uint64_t)c->max + c->reserve &&
            (best = coordinator_best_demand(c)) != NULL)
         hand_out(c, best);
     for (size_t i = 0; i < c->claim_count; i++) {
@@ -320,6 +321,8 @@ static void coordinator_receive(struct worker *w, struct actor *self, struct mes
     case MESSAGE_ALARM: on_alarm(w, c, m); break;
     default: INVARIANT(!"a coordinator does not understand this kind of message");
     }
+    if (UNLIKELY(c->withheld) && may_grant(c)) /* the successor has died */
+        match(w, c, NULL);
     coordinator_check(c);
 }
 
@@ -339,7 +342,7 @@ void coordinator_check(const struct coordinator *c)
     }
     INVARIANT(held == c->current);
     /* Nobody wants what is free. */
-    INVARIANT(wanted == 0 || !may_grant(c) || c->current >= (uint64_t)c->max + c->reserve);
+    INVARIANT(wanted == 0 || c->withheld || c->current >= (uint64_t)c->max + c->reserve);
 }
 
 /* --- for people --- */

@@ -59,6 +59,7 @@ struct coordinator {
     struct claim *claims;
     size_t claim_count;
     size_t claim_room;
+    bool withheld;   /* what is free was kept for the successor, when last looked at */
     actor_id asking; /* the pool that is being asked for a connection; 0: none */
     uint64_t tickets;
     uint64_t alarm_us;

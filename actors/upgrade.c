@@ -496,6 +496,7 @@ static bool serve_again(struct upgrade *u)
         return false;
     atomic_store(&taken_over, false);
     atomic_store(&app.handed_over, false);
+    coordinators_tick(NULL); /* for those who wait for a permit */
     atomic_store(&heir, 0);
     drain_no_more();
     take_back(u, "lost", "the new process has died when it had just taken over");
