@@ -169,7 +169,7 @@ enum backend_failure {
 enum cancel_outcome {
     CANCEL_DELIVERED, /* the signal was sent */
     CANCEL_NOT_SENT,
-    CANCEL_UNSURE, /* the server has it, and has not closed in time */
+    CANCEL_UNSURE, /* it may be under way: the server has not closed in time, or the link broke */
 };
 enum cancel_outcome backend_send_cancel(struct worker *w, const struct sockaddr_storage *address,
                                         socklen_t len, int32_t pid, const uint8_t *key,

@@ -480,14 +480,17 @@ enum cancel_outcome backend_send_cancel(struct worker *w, const struct sockaddr_
     int fd = io_connect(w, (const struct sockaddr *)address, len, deadline_us);
     uint8_t storage[64];
     struct writer out;
+    uint8_t byte;
 
     if (fd < 0)
         return CANCEL_NOT_SENT;
     writer_init_fixed(&out, storage, sizeof storage);
     write_cancel(&out, (uint32_t)pid, key, key_len);
     bool sent = !out.failed && io_send(fd, out.at, out.len) == (ssize_t)out.len;
-    /* The server closes it when the signal was sent: only then is "sent" "delivered". */
-    bool closed = sent && io_wait_fd(w, fd, POLLIN, deadline_us + 1000000) > 0;
+    /* The server closes it when the signal was sent: only then is "sent" "delivered". A link that
+     * breaks tells nothing: the request may be under way still. */
+    bool closed = sent && io_wait_fd(w, fd, POLLIN, deadline_us + 1000000) > 0 &&
+                  io_peek(fd, &byte) == 0;
     io_close(fd);
     return closed ? CANCEL_DELIVERED : sent ? CANCEL_UNSURE : CANCEL_NOT_SENT;
 }
