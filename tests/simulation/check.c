@@ -234,7 +234,9 @@ static void tell_pool(struct actor *a)
 {
     const struct pool *p = pool_of(a);
 
-    printf("pool %u: %u wait\n", a->index, p->waiting);
+    printf("pool %u of %s: %u wait, %u stay%s%s%s\n", a->index, p->shared->user, p->waiting,
+           p->staying, p->paused ? ", paused" : "", p->dynamic ? ", dynamic" : "",
+           p->removed ? ", removed" : "");
     for (const struct backend *b = p->backends; b != NULL; b = b->pool_next)
         printf("  backend %u: %s, descriptor %d\n", b->actor.index, backend_state_name(b->state),
                b->conn.fd);

@@ -434,6 +434,7 @@ static void end_lookups(void)
 {
     if (!lookups.any)
         return;
+    tell_pools(MSG_POOL_RESUME); /* an upgrade may have taken the pause along */
     tell_pools(MSG_POOL_TICK);
     run_until(check_lookup_is_collected);
     lookups_remove();
