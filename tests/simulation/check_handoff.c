@@ -208,7 +208,8 @@ static void observe_queues(void)
     queue_count = 0;
     for (size_t at = 0; (p = each_pool(&at)) != NULL;) {
         INVARIANT(queue_count < SEEN_MAX);
-        describe_queue(&queues[queue_count++], p, false);
+        if (!p->removed)
+            describe_queue(&queues[queue_count++], p, false);
     }
 }
 
@@ -314,6 +315,8 @@ void handoff_compare(void)
     compare_sessions();
     compare_backends();
     for (size_t at = 0; (p = each_pool(&at)) != NULL;) {
+        if (p->removed) /* it only counts what the other process has */
+            continue;
         describe_queue(&now, p, true);
         compare("queue of pool", queues, queue_count);
     }
