@@ -179,7 +179,9 @@ static void run_thread(void *context)
     if (!sim_stopped())
         return;
     bool in_time = sim_now_us() < spawned_us + SHUTDOWN_TIMEOUT_US;
-    sim_exit(sim_alive(successor) && fault.what != STANDS && in_time);
+    if (!sim_alive(successor) || fault.what == STANDS || !in_time)
+        die(sim_pid()); /* in the middle of a round, perhaps */
+    sim_exit(true);
 }
 
 int handoff_thread_begin(pthread_t *out, const char *name, void *(*run)(void *))
