@@ -183,15 +183,17 @@ static bool not_served(const struct client *c, const struct error_fields *e)
 
     if (c->account->role == ROLE_WRITTEN && !unwritten(c))
         return false;
-    if (starts(e->sqlstate, "3D000"))
-        return lookups.removed > 0 || found->rewrites > 0 || c->identity.in_force;
+    bool removed = lookups.removed > 0 || found->rewrites > 0 || c->identity.in_force;
+    bool closed = memmem(e->message.at, e->message.len, "Pool has been closed", 20) != NULL;
+    if (starts(e->sqlstate, "3D000") || closed)
+        return removed;
     if (starts(e->sqlstate, "22023"))
         return (found->ever_told >> OVERLAY_REFUSED & 1) != 0;
     /* The key of the new password is known when a client has proved it. */
     if (found->generation > 0 && starts(e->sqlstate, "53300"))
         return true;
     return starts(e->sqlstate, "58000") &&
-           (lookups.troubled || had_trouble() || lookups.removed > 0 || found->generation > 0 ||
+           (lookups.troubled || had_trouble() || removed || found->generation > 0 ||
             plan.max_waiters > 0 || plan.sheds);
 }
 
