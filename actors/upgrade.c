@@ -302,8 +302,11 @@ static int start_beside(struct upgrade *u, struct failure *why)
 {
     if (start(u, why) == 0)
         return 0;
-    if (listeners[1] == NULL || u->child.pid <= 0 || !process_ended(u->child.watch, 0) ||
-        upgrade_child_status(&u->child) != REFUSED_LOCAL || !listener_step_aside(listeners[1]))
+    if (listeners[1] == NULL || u->child.pid <= 0 || !process_ended(u->child.watch, 0))
+        return -1;
+    int status = upgrade_child_status(&u->child);
+    bool unknown = status < 0 && notify_wanted(); /* it was nobody's child */
+    if ((status != REFUSED_LOCAL && !unknown) || !listener_step_aside(listeners[1]))
         return -1;
     log_info("upgrade: once more, with the Unix socket out of the way");
     u->aside = true;

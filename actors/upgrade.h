@@ -95,7 +95,8 @@ MUST_CHECK int upgrade_spawn(struct upgrade_child *child, int listener_fd, struc
 void upgrade_kill(struct upgrade_child *child);
 /* It has said that it is ready, as PgDoorman 3.10 does. Does not wait. */
 bool upgrade_child_ready(struct upgrade_child *child);
-/* Of a child that has ended, as it is collected: its exit status; -1: by a signal. */
+/* Of a child that has ended, as it is collected: its exit status; -1: by a signal, or it cannot be
+ * told, since it is another's child (upgrade_spawn.c). */
 int upgrade_child_status(struct upgrade_child *child);
 void upgrade_child_close(struct upgrade_child *child);
 /* Its link is closed. Waits a second for its end, and collects it: true if that was one by a signal
