@@ -43,6 +43,7 @@ void show_upgrade(struct admin_run *run)
     put_number(run, &t, "clients_left", s.sessions_left);
     put_number(run, &t, "servers_left", s.backends_left);
     put(&t, "left_because", s.left_reasons);
+    put_number(run, &t, "freeze_us", s.freeze_us);
     put_number(run, &t, "longest_freeze_us", s.longest_freeze_us);
     put_number(run, &t, "total_us", s.total_us);
 }

@@ -138,6 +138,9 @@ struct app {
 };
 extern struct app app;
 
+/* After their number, in the log. */
+#define CLIENTS(n) ((n) == 1 ? "client" : "clients")
+
 /* Sharded counters are written by one thread and read by any: no read-modify-write needed. */
 #ifndef DOORMAN_UNCOUNTED
 #define COUNT(counter, n)                                                             \

@@ -1,6 +1,7 @@
 #define LOG_MODULE "pg_doorman::app"
 #include "actors/daemon.h"
 
+#include "actors/passing.h"
 #include "actors/pool.h"
 #include "actors/upgrade.h"
 #include "runtime/log.h"
@@ -70,14 +71,35 @@ static void tell_sessions_to_drain(struct worker *w)
     free(sessions);
 }
 
+/* As far as can be told while they work. */
+static void say_idle(void)
+{
+    size_t count = 0;
+    uint32_t idle = 0;
+    actor_id *pools = actor_list(&pool_type, &count);
+
+    PASSING_BEGIN();
+    for (size_t i = 0; i < count; i++) {
+        struct actor *a = actor_find(pools[i]);
+
+        idle += a == NULL ? 0 : PASSING(pool_of(a)->idle_count);
+    }
+    PASSING_END();
+    free(pools);
+    if (idle > 0)
+        log_info("Graceful shutdown: drained %u idle server(s) from all pools", idle);
+}
+
 static void drain(struct worker *w, struct root *r)
 {
     if (atomic_exchange(&app.draining, true))
         return;
-    log_info("waiting for %u clients to disconnect (%u in transactions)", atomic_load(&app.clients),
+    uint32_t clients = atomic_load(&app.clients);
+    log_info("waiting for %u %s to disconnect (%u in transactions)", clients, CLIENTS(clients),
              app_leases());
     r->drain_deadline_us = w->now_us + r->shutdown_timeout_ms * 1000;
     r->drain_told_us = w->now_us;
+    say_idle();
     tell_pools(w, MSG_POOL_DRAIN);
     tell_sessions_to_drain(w);
 }
@@ -90,9 +112,9 @@ static void drain_beat(struct worker *w, struct root *r)
         log_info("All clients disconnected, shutting down");
         runtime_stop();
     } else if (w->now_us >= r->drain_deadline_us) {
-        log_error("Graceful shutdown timed out. %u clients remain (%u in transactions), closing "
+        log_error("Graceful shutdown timed out. %u %s remain (%u in transactions), closing "
                   "forcibly",
-                  clients, app_leases());
+                  clients, CLIENTS(clients), app_leases());
         runtime_stop();
     } else if (w->now_us >= r->drain_told_us + DRAIN_TELL_US) {
         r->drain_told_us = w->now_us;

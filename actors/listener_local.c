@@ -221,8 +221,9 @@ void listener_remove_file(const struct listener *l)
     if (lstat(l->address, &file) != 0)
         log_info("Leaving Unix socket %s in place: %s", l->address, strerror(errno));
     else if (file.st_dev != l->device || file.st_ino != l->inode)
-        log_info("Leaving Unix socket %s in place: it is not the one that was made here",
-                 l->address);
+        log_info("Leaving Unix socket %s in place: inode changed (%llu:%llu, it was %llu:%llu)",
+                 l->address, (unsigned long long)file.st_dev, (unsigned long long)file.st_ino,
+                 (unsigned long long)l->device, (unsigned long long)l->inode);
     else if (unlink(l->address) != 0)
         log_info("Leaving Unix socket %s in place: %s", l->address, strerror(errno));
 }

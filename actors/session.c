@@ -360,6 +360,16 @@ static void on_closed(struct worker *w, struct session *s, struct message *m)
         session_close_backend(w, s);
 }
 
+/* What its socket was given by another process may not be what is configured here. */
+static void follow_options(const struct session *s)
+{
+    if (s->client != CLIENT_OPEN || (s->flags & SESSION_LOGGED_IN) == 0)
+        return;
+    struct config *config = app_config();
+    socket_options(s->conn.fd, s->flags & SESSION_LOCAL, &config->general);
+    config_unref(config);
+}
+
 /* It comes from another process: its alarms are set again, and what it had read is looked at. */
 static void session_resume(struct worker *w, struct session *s)
 {
@@ -367,6 +377,7 @@ static void session_resume(struct worker *w, struct session *s)
         session_migrated_begin(w, s);
         return;
     }
+    follow_options(s);
     if ((s->flags & SESSION_LOGGED_IN) != 0 && s->shared != NULL) {
         session_watch_limits(w, s);
         session_trim_statements(w, s);

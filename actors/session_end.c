@@ -197,6 +197,8 @@ static bool rest(struct worker *w, struct session *s)
 bool session_drained(struct worker *w, struct session *s)
 {
     if (atomic_load(&app.draining)) {
+        log_warn(SESSION_LOG(s) "dropping client %s: shutting down", SESSION_ID(s),
+                 session_address(s));
         session_fatal(w, s, "58006", "pooler is shut down now", false);
         return true;
     }

@@ -307,7 +307,8 @@ static void note_adoption(struct upgrade_status *status, void *context)
     status->in_transaction += adoption->built.in_transaction;
     status->waiters += adoption->built.waiters;
     status->backends += adoption->built.backends;
-    status->longest_freeze_us = MAX(status->longest_freeze_us, adoption->served_us - since_us);
+    status->freeze_us = adoption->served_us - since_us;
+    status->longest_freeze_us = MAX(status->longest_freeze_us, status->freeze_us);
     snprintf(status->phase, sizeof status->phase, "taking over");
     snprintf(status->result, sizeof status->result, "running");
 }

@@ -171,7 +171,7 @@ static int receive_early(struct upgrade *u, struct handoff_packet *packet, struc
 {
     switch (handoff_receive(u->child.link, packet, left_ms(u->ready_until_us), why)) {
     case HANDOFF_TIMEOUT: return not_ready(u, why);
-    case HANDOFF_GONE: return fail(why, "New process exited before readiness");
+    case HANDOFF_GONE: return upgrade_child_said_nothing(&u->child, why);
     case HANDOFF_BAD: return -1;
     case HANDOFF_GOT: break;
     }
@@ -202,7 +202,7 @@ static int await_word(struct upgrade *u, struct handoff_packet *packet, struct f
             return 0;
         }
         if (ended)
-            return fail(why, "New process exited before readiness");
+            return upgrade_child_said_nothing(&u->child, why);
         if (clock_us() >= u->ready_until_us || runtime_stopping())
             return not_ready(u, why);
     }
@@ -557,9 +557,9 @@ static bool rest_is_over(const struct upgrade *u, uint64_t *emptied_us)
         return true;
     if (now_us < u->deadline_us)
         return false;
-    log_error("Graceful shutdown timed out. %u clients remain (%u in transactions), closing "
-              "forcibly: %s",
-              remaining(), app_leases(), status.left_reasons);
+    log_error(
+        "Graceful shutdown timed out. %u %s remain (%u in transactions), closing forcibly: %s",
+        remaining(), CLIENTS(remaining()), app_leases(), status.left_reasons);
     cut_off();
     return true;
 }

@@ -55,6 +55,7 @@ struct upgrade_status {
     uint64_t sessions_left;
     uint64_t backends_left;
     char left_reasons[256];
+    uint64_t freeze_us; /* of the latest round */
     uint64_t longest_freeze_us;
     uint64_t total_us; /* from the request to the end */
     pid_t predecessor;
@@ -102,6 +103,8 @@ void upgrade_child_close(struct upgrade_child *child);
 /* Its link is closed. Waits a second for its end, and collects it: true if that was one by a signal
  * or a failure. False as well if it has not ended. */
 bool upgrade_child_crashed(struct upgrade_child *child);
+/* Its link is closed before it was ready. -1 with the reason: how it ended, if it has. */
+int upgrade_child_said_nothing(const struct upgrade_child *child, struct failure *why);
 
 /* --- upgrade_round.c --- */
 enum round_result {

@@ -1,7 +1,9 @@
 /* From records to actors: sessions. */
+#define LOG_MODULE "pg_doorman::app"
 #include "actors/upgrade_building.h"
 
 #include "actors/console.h"
+#include "runtime/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -214,5 +216,7 @@ void build_session(struct building *b, size_t i)
         cancel_register((uint32_t)to->number, to->secret, b->sessions[i]);
     if (to->phase != SESSION_START && to->phase != SESSION_ADMIN)
         join_pool(b, to, record);
+    log_debug(SESSION_LOG(to) "migrated client accepted from %s", SESSION_ID(to),
+              session_address(to));
     b->built->sessions++;
 }

@@ -1,11 +1,16 @@
 /* What is another process's now is forgotten here. Its descriptors are closed, which its peers do
  * not see; nothing is sent, nothing is shut down. */
+#define LOG_MODULE "pg_doorman::app"
 #include "actors/upgrade_load.h"
+
+#include "runtime/log.h"
 
 #include <stdlib.h>
 
 static void leave_session(struct worker *w, struct session *s)
 {
+    log_debug(SESSION_LOG(s) "client %s migrated to new process", SESSION_ID(s),
+              session_address(s));
     conn_abandon(w, &s->conn);
     if (s->in != NULL)
         session_consume(w, s, session_input_len(s));

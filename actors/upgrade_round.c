@@ -342,7 +342,8 @@ void upgrade_count_moved(struct upgrade_status *status, void *context)
     status->backends += load->backend_count;
     /* As long as those wait that moved; the same as the successor tells. */
     uint64_t until_us = load->served_us > load->frozen_us ? load->served_us : clock_us();
-    status->longest_freeze_us = MAX(status->longest_freeze_us, until_us - load->frozen_us);
+    status->freeze_us = until_us - load->frozen_us;
+    status->longest_freeze_us = MAX(status->longest_freeze_us, status->freeze_us);
 }
 
 static void say_laps(const struct round *r)

@@ -456,6 +456,19 @@ void upgrade_kill(struct upgrade_child *child)
     upgrade_child_close(child);
 }
 
+int upgrade_child_said_nothing(const struct upgrade_child *child, struct failure *why)
+{
+    static const char words[] = "New process exited before readiness";
+    siginfo_t how = {0};
+
+    /* Its side closes a moment before it has ended. It is collected later. */
+    if (!process_ended(child->watch, LAST_MS) ||
+        waitid(P_PID, (id_t)child->pid, &how, WEXITED | WNOHANG | WNOWAIT) != 0 || how.si_pid == 0)
+        return fail(why, "%s", words);
+    return fail(why, "%s: %s: %d", words, how.si_code == CLD_EXITED ? "exit status" : "signal",
+                how.si_status);
+}
+
 bool upgrade_child_crashed(struct upgrade_child *child)
 {
     return child->pid > 0 && process_ended(child->watch, LAST_MS) &&

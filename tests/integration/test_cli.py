@@ -322,7 +322,7 @@ def test_drain_lets_transactions_finish_and_tells_the_others(doorman, how):
             pooler.signal(signal.SIGINT)
         else:
             assert pooler.admin("SHUTDOWN") == [{"success": "t"}]
-        wait_until(lambda: "clients to disconnect" in pooler.log(), 5, "the drain")
+        wait_until(lambda: "to disconnect" in pooler.log(), 5, "the drain")
         idle.push(query("SELECT 'too late'"))
         assert shutdown_told(idle.wait_closed())
         assert busy.value("SELECT 'goes on'") == "goes on"
@@ -362,7 +362,7 @@ def test_drain_tells_a_client_whose_begin_is_owed(doorman):
     with pooler.client() as client:
         client.query("begin;")
         pooler.signal(signal.SIGINT)
-        wait_until(lambda: "clients to disconnect" in pooler.log(), 5, "the drain")
+        wait_until(lambda: "to disconnect" in pooler.log(), 5, "the drain")
         client.push(query("SELECT 'too late'"))
         assert shutdown_told(client.wait_closed())
     assert pooler.wait(10) == 0
@@ -385,7 +385,7 @@ def test_drain_refuses_new_clients(doorman):
     with pooler.client() as busy:
         busy.query("BEGIN; SELECT 1")
         pooler.signal(signal.SIGINT)
-        wait_until(lambda: "clients to disconnect" in pooler.log(), 5, "the drain")
+        wait_until(lambda: "to disconnect" in pooler.log(), 5, "the drain")
         try:
             with pooler.wire() as late:
                 late.push(wire.startup("trust_user", "app"))
@@ -412,7 +412,7 @@ def test_sigterm_during_a_drain_ends_at_once(doorman):
     with pooler.client() as busy:
         busy.query("BEGIN; SELECT 1")
         pooler.signal(signal.SIGINT)
-        wait_until(lambda: "clients to disconnect" in pooler.log(), 5, "the drain")
+        wait_until(lambda: "to disconnect" in pooler.log(), 5, "the drain")
         pooler.signal(signal.SIGINT)
         pooler.signal(signal.SIGTERM)
         assert pooler.wait(5) == 0
@@ -424,7 +424,7 @@ def test_session_mode_client_stays_till_it_leaves(doorman):
     with pooler.client() as client:
         client.value("SELECT 1")
         pooler.signal(signal.SIGINT)
-        wait_until(lambda: "clients to disconnect" in pooler.log(), 5, "the drain")
+        wait_until(lambda: "to disconnect" in pooler.log(), 5, "the drain")
         assert client.value("SELECT 'still mine'") == "still mine"
         client.terminate()
     assert pooler.wait(10) == 0

@@ -11,6 +11,7 @@ import pytest
 
 import wire
 from pooler import BINARY, pool, trust_user
+from test_upgrade_failures import replace, run_from_link
 from upgrading import alive
 from waiting import PATIENCE, wait_until
 from wire import query
@@ -64,6 +65,10 @@ def test_c1_04_shutdown_only_lets_a_transaction_end(upgrading, mode):
         ("58006", "pooler is shut down now")]
     assert [m.type for m in messages][-2:] == ["Z", "E"]
     assert pooler.doorman.wait(15) == 0
+    log = pooler.doorman.log()
+    assert "waiting for 1 client to disconnect (1 in transactions)" in log
+    assert "dropping client 127.0.0.1:%d: shutting down" % client.sock.getsockname()[1] in log
+    assert "All clients disconnected, shutting down" in log
 
 
 def test_c1_06_many_queries_afterwards(upgrading):
@@ -413,3 +418,60 @@ os.execv("PROGRAM", ["PROGRAM"] + sys.argv[1:])
             assert client.value("SELECT 1") == "1"
             pooler.upgrade()
         works(pooler)
+
+
+def test_a06_new_process_that_ends_says_how(upgrading, monkeypatch, tmp_path):
+    link = run_from_link(monkeypatch, tmp_path)
+    pooler = upgrading()
+    for end, words in (("exit 71", "exit status: 71"), ("kill -9 $$", "signal: 9")):
+        replace(link, "#!/bin/sh\n[ \"$1\" = -t ] && exit 0\n%s\n" % end)
+        pooler.request()
+        wait_until(lambda w=words: "New process exited before readiness: " + w
+                   in pooler.doorman.log(), 20, words)
+    works(pooler)
+
+
+def test_a13_socket_file_of_somebody_else_stays(upgrading, tmp_path):
+    """Not removed at the end: after an upgrade neither."""
+    pooler = upgrading(general={"unix_socket_dir": str(tmp_path)})
+    pooler.upgrade()
+    path = tmp_path / (".s.PGSQL.%d" % pooler.doorman.port)
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        os.kill(pooler.pid, signal.SIGTERM)
+        wait_until(lambda: pooler.gone(pooler.pid), 15, "the process to be gone")
+        assert path.exists()
+    assert "Leaving Unix socket %s in place: inode changed" % path in pooler.doorman.log()
+
+
+def test_a18_lines_of_single_clients(upgrading, monkeypatch, tmp_path):
+    wrapped(monkeypatch, tmp_path, "#!/bin/sh\nexec PROGRAM \"$1\" -l debug\n")
+    pooler = upgrading()
+    with pooler.doorman.client() as client:
+        client.query("SELECT 1")
+        pooler.upgrade()
+        assert client.value("SELECT 1") == "1"
+    log = pooler.doorman.log()
+    assert re.search(r"\[trust_user@app #c\d+\] client 127.0.0.1:\d+ migrated to new process", log)
+    assert re.search(r"\[trust_user@app #c\d+\] migrated client accepted from 127.0.0.1:\d+", log)
+
+
+def test_b19_show_upgrade(upgrading):
+    """What is told of an upgrade is there, before, amid and afterwards."""
+    pooler = upgrading()
+    assert pooler.status()["phase"] == "serving" and pooler.status()["result"] == "none"
+    busy = pooler.doorman.client()
+    busy.query("BEGIN")
+    busy.query("SELECT 1")
+    first = pooler.pid
+    pooler.upgrade()
+    status = wait_until(lambda: pooler.status() if pooler.status()["result"] == "ok" else None, 10,
+                        "the end of it")
+    assert status["phase"] == "serving" and status["generation"] == "1"
+    assert status["predecessor_pid"] == str(first) and status["successor_pid"] == "0"
+    assert status["clients_moved_in_transaction"] == "1" and int(status["servers_moved"]) >= 1
+    assert int(status["clients_moved"]) >= 1 and status["clients_left"] == "0"
+    assert 0 < int(status["freeze_us"]) <= int(status["longest_freeze_us"])
+    assert status["left_because"] == "" and status["error"] == ""
+    busy.terminate()

@@ -1,6 +1,7 @@
 """Configurations that differ before and after an upgrade, one difference at a time."""
 
 import os
+import signal
 import socket
 
 import pytest
@@ -143,6 +144,64 @@ def test_b17_limits_and_workers_change(upgrading):
     assert wire.sqlstates(refused.value.messages) == ["53300"]
     for client in clients:
         client.terminate()
+
+
+def keepalive_seconds(client):
+    """Until the kernel asks the other end of the pooler's socket whether it is still there."""
+    ours, theirs = client.sock.getsockname()[1], client.sock.getpeername()[1]
+    with open("/proc/net/tcp") as file:
+        for line in file:
+            fields = line.split()
+            if fields[1].endswith(":%04X" % theirs) and fields[2].endswith(":%04X" % ours):
+                timer, left = fields[5].split(":")
+                return int(left, 16) / 100 if timer == "02" else None
+    return None
+
+
+def test_b17_socket_options_change(upgrading):
+    pooler = upgrading(general={"tcp_keepalives_idle": 100})
+    with pooler.doorman.client() as idle, pooler.doorman.client() as busy:
+        idle.query("SELECT 1")
+        busy.query("BEGIN")
+        busy.query("SELECT 1")
+        upgrade_with(pooler, lambda config: config["general"].update(tcp_keepalives_idle=20000))
+        for client in (idle, busy):
+            wait_until(lambda c=client: (keepalive_seconds(c) or 0) > 10000, 10, "the new value")
+
+
+def test_b15_sighup_waits_for_the_outcome(upgrading, postgres):
+    """The new process has read the file before it changed, and is told; or the old one is."""
+    pooler = upgrading(general={"upgrade_ready_timeout": "1h"},
+                       environment={"PG_DOORMAN_UPGRADE_FAULT": "s-ready:stand"})
+
+    def configure(name):
+        pooler.doorman.config["pools"][name] = {**pool(postgres), "server_database": "app"}
+        pooler.doorman.write_config(pooler.doorman.config)
+        os.kill(pooler.pid, signal.SIGHUP)
+        wait_until(lambda: pooler.doorman.log().count("the configuration is reloaded by whoever") == len(seen) + 1,
+                   10, "the signal to be seen")
+        seen.append(name)
+
+    def serves(name):
+        try:
+            with pooler.doorman.client(database=name) as client:
+                return client.value("SELECT 1") == "1"
+        except wire.LoginFailed:
+            return False
+
+    seen = []
+    pooler.request()
+    standing = wait_until(lambda: pooler.standing(), 20, "the new process to stand still")
+    configure("first")
+    assert not serves("first")
+    os.kill(standing, signal.SIGKILL)
+    wait_until(lambda: serves("first"), 10, "the old process to follow")
+    pooler.request()
+    standing = wait_until(lambda: pooler.standing(), 20, "another one to stand still")
+    configure("second")
+    os.kill(standing, signal.SIGCONT)
+    pooler.follow()
+    wait_until(lambda: serves("second"), 10, "the new process to follow")
 
 
 def told_that_it_is_gone(client, database):

@@ -21,7 +21,9 @@ class Scene:
         environment = {"PG_DOORMAN_UPGRADE_FAULT": fault} if fault else None
         self.upgrading = Upgrading(doorman(
             pool_size=1, environment=environment,
-            general={"upgrade_inherited_accounting": "strict", **(general or {})}, **settings))
+            # Who waits does so on a slow machine as well.
+            general={"upgrade_inherited_accounting": "strict", "query_wait_timeout": "60s",
+                     **(general or {})}, **settings))
         self.doorman = self.upgrading.doorman
         self.idle = self.doorman.client()
         self.idle.query("SELECT 1")
@@ -159,7 +161,7 @@ def test_b02_program_that_hangs(scene, monkeypatch, tmp_path):
         place = tmp_path / name
         place.mkdir()
         link = run_from_link(monkeypatch, place)
-        scenes.append((scene(general={"query_wait_timeout": "60s"}), words))
+        scenes.append((scene(), words))
         replace(link, "#!/bin/sh\n%s\nexec sleep 60\n" % line)
     for now, _ in scenes:
         now.upgrading.request()
@@ -234,7 +236,7 @@ def test_b18_kernel_refuses(scene, tmp_path):
     """One thing after another: the upgrade is given up, nobody notices, and the next succeeds."""
     fault = tmp_path / "fault"
     fault.write_text("none\n")
-    now = scene("@%s" % fault, general={"query_wait_timeout": "60s"})
+    now = scene("@%s" % fault)
     first = now.upgrading.pid
     before = inventory(first)
     for number, what in enumerate(REFUSED):
@@ -329,7 +331,7 @@ def test_b02_successor_stands_still_before_the_commit(scene):
 
 
 def test_b02_successor_stands_still_as_it_starts(scene):
-    scenes = [scene(point, general={"upgrade_ready_timeout": "500ms", "query_wait_timeout": "60s"})
+    scenes = [scene(point, general={"upgrade_ready_timeout": "500ms"})
               for point in ("spawned:stop-other", "greeted:stop-other", "s-hello:stand",
                             "s-greeted:stand", "s-ready:stand")]
     for now in scenes:
@@ -340,14 +342,14 @@ def test_b02_successor_stands_still_as_it_starts(scene):
 
 def test_b02_successor_stands_still_before_it_goes_on(scene):
     """It has touched nothing: it is ended, and everything taken back."""
-    now = scene("s-commit:stand", general={"query_wait_timeout": "60s"})
+    now = scene("s-commit:stand")
     now.fails("it is killed")
     assert now.upgrading.status()["result"] == "reclaimed"
 
 
 def test_b02_successor_stands_still_as_it_begins_to_serve(scene):
     """What is its own stays its own; all is served when it goes on."""
-    now = scene("s-adopted:stand", general={"query_wait_timeout": "60s"})
+    now = scene("s-adopted:stand")
     now.upgrading.request()
     standing = wait_until(lambda: now.upgrading.standing(), 20, "the new process to stand still")
     assert standing != now.upgrading.pid

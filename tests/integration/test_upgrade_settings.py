@@ -164,6 +164,21 @@ def test_b02_old_process_dies_with_those_who_stayed(with_login):
     moved.terminate()
 
 
+def test_b15_sighup_in_the_linger_is_passed_on(with_login):
+    pooler, client = with_login(upgrade_settle_timeout="0", upgrade_linger=HOUR)
+    pooler.request()
+    say(pooler, "listener released")
+    config = pooler.doorman.config
+    config["pools"]["new"] = {**config["pools"]["app"], "server_database": "app"}
+    pooler.doorman.write_config(config)
+    os.kill(pooler.pid, signal.SIGHUP)
+    say(pooler, "config reloaded")
+    with pooler.doorman.client(database="new") as new:
+        assert new.value("SELECT 1") == "1"
+    log_in(client)
+    pooler.follow()
+
+
 def test_b02_linger_is_for_those_who_stay(with_login):
     pooler, client = with_login(upgrade_linger="1s", shutdown_timeout=HOUR,
                                 upgrade_settle_timeout="0")

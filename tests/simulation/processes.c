@@ -397,6 +397,12 @@ int upgrade_spawn(struct upgrade_child *child, int listener_fd, struct failure *
     return 0;
 }
 
+int upgrade_child_said_nothing(const struct upgrade_child *child, struct failure *why)
+{
+    (void)child;
+    return fail(why, "New process exited before readiness");
+}
+
 void upgrade_child_close(struct upgrade_child *child)
 {
     if (child->watch >= 0)
