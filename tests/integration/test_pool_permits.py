@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 import time
 
-import pytest
-
 import wire
 from pooler import pool
-from test_pool_coordinator import capped, coordinator, holding, sv, users, wait_home, warm
+from test_pool_coordinator import capped, coordinator, holding, reload_with, sv, users, wait_home
 from waiting import stays, wait_until
 from wire import AsyncWire
 
@@ -95,26 +93,32 @@ def test_grant_that_nobody_collects_serves_others(capped):
     than there is reserve. In the end each permit is where it belongs, and of use to others."""
     pooler = capped((20, 20, 20), max_db_connections=2, reserve_pool_size=2,
                     min_connection_lifetime=1, reserve_pool_timeout=20,
-                    startup_parameters={"post_auth_delay": "1"},
                     general={"query_wait_timeout": "10s"})
 
-    async def one(number):
-        client = await AsyncWire().open(pooler.address, ("one", "two", "three")[number % 3])
+    async def one(number, client):
         client.writer.write(wire.query("SELECT 1"))
         if number % 2:
-            await asyncio.sleep(0.02 * (number % 40))
+            await asyncio.sleep(0.05 * (number % 30))
         else:
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
                 await client.until_ready()
         client.close()
 
+    def slow_down():
+        reload_with(pooler, startup_parameters={"post_auth_delay": "1"})
+
     async def flood():
-        await asyncio.gather(*(one(number) for number in range(180)))
+        clients = [await AsyncWire().open(pooler.address, user)
+                   for _ in range(20) for user in ("one", "two", "three")]
+        # From now on a connection takes a second.
+        await asyncio.get_running_loop().run_in_executor(None, slow_down)
+        await asyncio.gather(*(one(*pair) for pair in enumerate(clients)))
 
     asyncio.run(flood())
     pooler.wait_no_clients()
     wait_home(pooler)
     assert coordinator(pooler)["exhaustions"] > 0
+    reload_with(pooler, startup_parameters={})
     pooler.admin("RECONNECT")
     wait_home(pooler, 0)
     with holding(pooler, "two", 2), holding(pooler, "three", 2):
