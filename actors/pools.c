@@ -147,9 +147,11 @@ void pool_create(struct worker *w, struct pool_shared *shared)
 
     log_info("[%s@%s] creating pool", shared->user, shared->database);
     p->shared = shared;
-    /* In this order: its first message must be the one with which it configures itself. */
-    actor_launch(w, &p->actor);
+    /* In this order: its first message must be the one with which it configures itself; and when
+     * it ends, be it at once, it is the one that is known. */
+    actor_prime(&p->actor);
     atomic_store(&shared->pool, id);
+    actor_release(w, &p->actor);
 }
 
 static void ensure(struct worker *w, struct pool_shared *shared, const struct user_config *user)

@@ -158,15 +158,6 @@ static void build_flags(struct session *to, const struct state_session *record)
     to->cancel_wanted = record->cancel_wanted != 0;
 }
 
-/* Its first message, as of every actor: what waits in its connections comes behind. */
-static void post_start(struct session *s)
-{
-    struct message *begin = message_new(MESSAGE_START);
-
-    begin->target = actor_id_of(&s->actor);
-    INVARIANT(mailbox_push(&s->actor.box, begin) == PUSHED);
-}
-
 /* Its old process may have had a pool for it no more: this one may have it again. */
 static struct pool *pool_of_session(struct building *b, const struct session *s,
                                     const struct state_session *record)
@@ -209,7 +200,7 @@ void build_session(struct building *b, size_t i)
     to->query_us = record->query_us + b->late_us;
     build_content(b, to, record);
     atomic_fetch_add(&app.clients, 1);
-    post_start(to);
+    actor_prime(&to->actor); /* what waits in its connections comes behind */
     if (to->phase == SESSION_START)
         build_start(b, to, record);
     else

@@ -297,7 +297,7 @@ struct config {
     struct string_list remarks;  /* the same, at info level */
     uint8_t files_digest[32];    /* contents of client TLS, token and SSO key files */
     struct hba *hba;             /* parsed from pg_hba or hba */
-    struct derived *derived_;    /* config_derive() */
+    struct derived **derived_;   /* config_derive() */
     uint32_t references_;
 };
 

@@ -13,6 +13,8 @@ struct derived {
     struct arena arena;
 };
 
+enum { BUCKETS = 1024 }; /* by user: each login looks */
+
 static pthread_mutex_t derive_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static bool pairs_same(const struct pair_list *a, const struct pair_list *b)
@@ -57,24 +59,39 @@ static struct derived *derive(const struct pool_config *pool, const char *user,
     return d;
 }
 
+/* FNV-1a */
+static size_t bucket_of(const char *user)
+{
+    uint32_t hash = 2166136261u;
+
+    for (; *user != '\0'; user++)
+        hash = (hash ^ (uint8_t)*user) * 16777619u;
+    return hash % BUCKETS;
+}
+
 const struct effective *config_derive(struct config *config, const struct pool_config *pool,
                                       const char *user, const struct pair_list *overlay)
 {
     pthread_mutex_lock(&derive_lock);
-    struct derived *d = config->derived_;
+    if (config->derived_ == NULL) {
+        config->derived_ = calloc(BUCKETS, sizeof(struct derived *));
+        INVARIANT(config->derived_ != NULL);
+    }
+    struct derived **bucket = &config->derived_[bucket_of(user)];
+    struct derived *d = *bucket;
     while (d != NULL && (d->pool != pool || strcmp(d->effective.server_user, user) != 0 ||
                          !pairs_same(&d->overlay, overlay)))
         d = d->next;
     if (d == NULL) {
         d = derive(pool, user, overlay);
-        d->next = config->derived_;
-        config->derived_ = d;
+        d->next = *bucket;
+        *bucket = d;
     }
     pthread_mutex_unlock(&derive_lock);
     return &d->effective;
 }
 
-void derived_free(struct derived *list)
+static void free_list(struct derived *list)
 {
     while (list != NULL) {
         struct derived *next = list->next;
@@ -83,6 +100,13 @@ void derived_free(struct derived *list)
         free(list);
         list = next;
     }
+}
+
+void derived_free(struct derived **buckets)
+{
+    for (size_t i = 0; buckets != NULL && i < BUCKETS; i++)
+        free_list(buckets[i]);
+    free(buckets);
 }
 
 struct startup_size startup_size(const struct effective *e)

@@ -14,7 +14,7 @@
 const struct effective *config_derive(struct config *config, const struct pool_config *pool,
                                       const char *user, const struct pair_list *overlay);
 /* For config_unref(). */
-void derived_free(struct derived *list);
+void derived_free(struct derived **buckets);
 enum { STARTUP_PACKET_BYTES_MAX = 10000, STARTUP_BODY_BYTES_MAX = STARTUP_PACKET_BYTES_MAX - 512 };
 
 /* A StartupMessage with all of this. */

@@ -147,12 +147,17 @@ void actor_exit(struct actor *self)
     self->dying = 1;
 }
 
-void actor_launch(struct worker *w, struct actor *a)
+void actor_prime(struct actor *a)
 {
     struct message *m = message_new(MESSAGE_START);
 
     m->target = actor_id_of(a);
     INVARIANT(mailbox_push(&a->box, m) == PUSHED);
+}
+
+void actor_launch(struct worker *w, struct actor *a)
+{
+    actor_prime(a);
     worker_schedule(w, a);
 }
 

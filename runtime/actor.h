@@ -72,6 +72,8 @@ static inline actor_id actor_id_of(const struct actor *a)
 /* A new actor, zeroed behind the header, running in the caller's hands until actor_release() or
  * actor_launch(). Never NULL. */
 struct actor *actor_new(const struct actor_type *type, uint16_t home);
+/* Its first message will be MESSAGE_START, once it is released: until then its id can be told. */
+void actor_prime(struct actor *a);
 /* Sends MESSAGE_START and schedules it. */
 void actor_launch(struct worker *w, struct actor *a);
 /* For the actor itself, while it runs: it ends when the current message is done. */
