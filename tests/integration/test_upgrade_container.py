@@ -216,6 +216,8 @@ def test_b15_container_ends_as_who_serves_does(container, number, status):
     one = container()
     one.upgrade()
     serves = one.upgrade()
+    # It learns who serves when it collects the one before.
+    wait_until(lambda: one.left_over() == [], 10, "the old process to be collected")
     one.orphan(600)
     one.pooler.expected_status = status
     os.kill(serves, number)
