@@ -402,6 +402,7 @@ static int run(struct process *p, char **argv)
     know_yourself(&p->options, argv);
     upgrade_know(argv, p->options.config_file, p->options.daemon);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* ignored, as may be inherited, no child could be waited for */
     go_to_background(p);
     signals_block();
     start_log(p, config);
