@@ -40,6 +40,8 @@ struct arrival {
 };
 
 static _Atomic int link_fd = -1;
+/* Held by who closes it, and by other threads that send on it: its number may soon be another's. */
+static pthread_mutex_t link_lock = PTHREAD_MUTEX_INITIALIZER;
 static int watch_fd = -1; /* the end of the predecessor */
 static void (*took_over)(void);
 static bool took_over_told;
@@ -124,7 +126,9 @@ static int exchange(int *local_fd, struct failure *why)
 
 static void forget_link(void)
 {
+    pthread_mutex_lock(&link_lock);
     io_close(atomic_exchange(&link_fd, -1));
+    pthread_mutex_unlock(&link_lock);
     if (watch_fd >= 0)
         io_close(watch_fd);
     watch_fd = -1;
@@ -511,9 +515,11 @@ void successor_finish(void)
 void successor_forward_cancel(uint32_t number, struct bytes secret)
 {
     uint64_t n[] = {number};
-    int fd = atomic_load(&link_fd);
     struct failure why;
 
+    pthread_mutex_lock(&link_lock);
+    int fd = atomic_load(&link_fd);
     if (fd >= 0 && handoff_send(fd, HANDOFF_CANCEL, n, 1, secret, NULL, 0, &why) != 0)
         log_warn("a cancel request could not be passed on: %s", why.text);
+    pthread_mutex_unlock(&link_lock);
 }
