@@ -29,7 +29,7 @@ static _Atomic bool running;
 static pthread_t thread;        /* of the last upgrade, to be joined */
 static bool started;            /* there is one; for the first worker only */
 static _Atomic bool taken_over; /* by a successor */
-static _Atomic int child_pid;   /* that has not taken over; 0: none */
+static _Atomic int child_pid;   /* that ends with this process; 0: none */
 static _Atomic int heir;        /* that has; 0: none */
 static void (*returned)(void);
 static struct listener *listeners[2];
@@ -667,8 +667,7 @@ static void end(struct upgrade *u)
 
 static void *run(void *argument)
 {
-    struct upgrade u = {.started_us = clock_us(),
-                        .child = {.pid = -1, .watch = -1, .link = -1, .ready_fd = -1}};
+    struct upgrade u = {.started_us = clock_us(), .child = UPGRADE_NO_CHILD};
     struct upgrade_status status;
     struct failure why = {0};
 
@@ -714,6 +713,11 @@ void upgrade_start(struct worker *w, const char *why)
         return;
     log_error("%s: the upgrade cannot be started: %s", why, strerror(error));
     atomic_store(&running, false);
+}
+
+bool upgrade_spare_child(void)
+{
+    return atomic_load(&taken_over) || atomic_exchange(&child_pid, 0) > 0;
 }
 
 bool upgrade_finish(void)

@@ -20,7 +20,7 @@ void upgrade_know(char **argv, const char *config_path, bool daemonized);
 void upgrade_listeners(struct listener *tcp, struct listener *local);
 /* A few descriptors are kept back, so that a full table does not stand in the way. */
 void upgrade_reserve(void);
-/* At the end of the process, whatever its reason: a successor that has not taken over ends too.
+/* At the end of the process, whatever its reason: a successor that cannot take over ends too.
  * True: one has, and what belongs to the service (socket file, PID file) is its. */
 bool upgrade_finish(void);
 /* Runs on the upgrade's thread when one has failed, whatever its successor may have begun: what
@@ -89,6 +89,10 @@ struct upgrade_child {
     int ready_fd;  /* on which PgDoorman 3.10 says that it is ready */
     int migration; /* on which it takes clients; -1: it cannot */
 };
+#define UPGRADE_NO_CHILD                                                    \
+    {                                                                       \
+        .pid = -1, .watch = -1, .link = -1, .ready_fd = -1, .migration = -1 \
+    }
 /* Runs the program on disk with -t on the configuration: 0, or -1 with what it said. */
 MUST_CHECK int upgrade_validate(struct failure *why);
 MUST_CHECK int upgrade_spawn(struct upgrade_child *child, int listener_fd, struct failure *why);

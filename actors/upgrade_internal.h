@@ -15,6 +15,9 @@ extern struct upgrade_self upgrade_self;
 
 /* The successor that has taken over; 0: none has. */
 pid_t upgrade_heir(void);
+/* Before the commit: the end of this process is no longer the successor's. False: it ended, and has
+ * ended the successor. */
+bool upgrade_spare_child(void);
 /* The outcome of an upgrade is known: reloads that waited for it happen now, here or there. */
 void upgrade_reload_now(void);
 /* Lets go of the descriptors that upgrade_reserve() keeps back. */

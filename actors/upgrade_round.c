@@ -299,6 +299,10 @@ static enum round_result await_adoption(struct round *r, bool told, struct failu
 
 static enum round_result decide(struct round *r, struct failure *why)
 {
+    if (!upgrade_spare_child()) {
+        fail(why, "this process ends");
+        return ROUND_FAILED;
+    }
     if (!commit_go(r->page, COMMIT_PREPARED, COMMIT_COMMITTED)) {
         fail(why, "the new process is not prepared");
         return ROUND_FAILED;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
+static _Atomic bool told_to_end; /* as the first process, perhaps before there was an heir */
 
 /* --- reloads --- */
 
@@ -59,6 +60,8 @@ bool upgrade_signalled(int number)
         reload_later(RELOAD_WHOEVER_SERVES);
         return true;
     }
+    if (number == SIGTERM)
+        atomic_store(&told_to_end, true);
     if (heir == 0 || getpid() != 1)
         return false;
     /* What is said to the container is meant for who serves. This one's end is no end of it. */
@@ -192,7 +195,7 @@ int upgrade_stand_by(void)
     sigset_t set;
     pid_t serves = upgrade_heir();
     int status = 0;
-    int end = 0; /* the signal by which all were told to end */
+    int end = atomic_load(&told_to_end) ? SIGTERM : 0; /* by which all were told to end */
 
     sigemptyset(&set);
     for (size_t i = 0; i < COUNT_OF(passed_on); i++)
@@ -201,6 +204,8 @@ int upgrade_stand_by(void)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     /* Links and watches: what would otherwise end with the process. */
     close_range(STDERR_FILENO + 1, UINT_MAX, 0);
+    if (end != 0)
+        tell_successors(end);
     while (collect(&serves, &status, end)) {
         int number = SIGCHLD;
 

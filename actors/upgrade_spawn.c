@@ -387,8 +387,7 @@ int upgrade_spawn(struct upgrade_child *child, int listener_fd, struct failure *
 {
     struct gifts gifts = {listener_fd, -1, -1, -1};
 
-    *child = (struct upgrade_child){
-        .pid = -1, .watch = -1, .link = -1, .ready_fd = -1, .migration = -1};
+    *child = (struct upgrade_child)UPGRADE_NO_CHILD;
     int result = connect_child(child, &gifts, why);
     if (result == 0) {
         log_info("Starting new process with inherited listener fd=%d", listener_fd);

@@ -177,6 +177,18 @@ def test_b15_container_is_stopped_amid_a_second_upgrade(container, tmp_path):
     assert not alive(third)
 
 
+def test_b15_container_is_stopped_as_another_takes_over(container):
+    """The signal waits while the sessions change hands, and both processes end by it."""
+    one = container(environment={"PG_DOORMAN_UPGRADE_FAULT": "committed:stop-other"})
+    os.kill(one.first, signal.SIGUSR2)
+    second = wait_until(lambda: [pid for pid in one.pids() if stands(pid)], 20,
+                        "the second one to stand still")[0]
+    os.kill(one.first, signal.SIGTERM)
+    os.kill(second, signal.SIGCONT)
+    one.pooler.wait(15)
+    assert not alive(second)
+
+
 def test_b15_container_is_told_to_read_its_configuration(container):
     one = container()
     one.upgrade()

@@ -111,14 +111,45 @@ def test_c1_27_28_invalid_configuration_then_a_valid_one(scene):
         good = file.read()
     with open(path, "a") as file:
         file.write("\ngeneral: [not, this]\n")
+    def stdin():
+        with open("/proc/%d/fdinfo/0" % now.upgrading.pid) as file:
+            return [line for line in file if line.startswith("flags")]
+
+    before = stdin()
     now.fails("CONFIGURATION VALIDATION FAILED")
     assert "BINARY UPGRADE ABORTED" in now.doorman.log()
+    assert stdin() == before
     with open(path, "w") as file:
         file.write(good)
     client = now.doorman.client()
     now.upgrading.upgrade()
     assert client.value("SELECT 1") == "1"
+    assert stdin() == before
     client.terminate()
+
+
+def test_b18_ends_of_children_are_ignored_by_who_starts_it(scene, monkeypatch, tmp_path):
+    """Such a disposition is inherited, and then no child could be waited for."""
+    script = tmp_path / "start"
+    script.write_text("#!/bin/sh\ntrap '' CHLD\nexec %s \"$@\"\n" % BINARY)
+    script.chmod(0o755)
+    monkeypatch.setattr("pooler.BINARY", str(script))
+    now = scene()
+    now.upgrading.upgrade()
+    now.all_is_well()
+
+
+def test_b15_sigterm_as_the_successor_takes_over(scene):
+    """The sessions have changed hands when it is heard of: it is the old process's end alone."""
+    now = scene("committed:stop-other")
+    now.upgrading.request()
+    successor = wait_until(now.upgrading.standing, 20, "the successor to stand still")
+    os.kill(now.upgrading.pid, signal.SIGTERM)
+    os.kill(successor, signal.SIGCONT)
+    wait_until(lambda: not now.doorman.running(), 20, "the old process to end")
+    # On a machine that is too slow for it, it was given up before it could go on.
+    if "it is killed" not in now.doorman.log():
+        now.succeeds()
 
 
 def run_from_link(monkeypatch, tmp_path, target=BINARY):
