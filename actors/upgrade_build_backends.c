@@ -1,8 +1,9 @@
 /* From records to actors: server connections. */
 #include "actors/upgrade_building.h"
 
+#include "runtime/world.h"
+
 #include <stdio.h>
-#include <unistd.h>
 
 static void build_ledger(struct building *b, struct backend *to, struct bytes packed)
 {
@@ -111,7 +112,7 @@ void build_backend(struct building *b, size_t i)
     struct pool *p = b->pools[record->pool - 1];
 
     if (p->removed && record->session == 0) {
-        close(b->fds[record->fd - 1]);
+        io_close(b->fds[record->fd - 1]);
         return;
     }
     struct backend *to = backend_new(b->w, p->shared, actor_id_of(&p->actor), p->config,
