@@ -73,6 +73,7 @@ struct pool {
     uint32_t replaced; /* backends near their end for which another was opened */
     uint32_t extra;    /* backends that were inherited in use and have not come back yet */
     uint32_t staying;  /* backends that the predecessor still has, and will hand over or close */
+    uint32_t staying_told;  /* the same while a round is built */
     uint32_t staying_extra; /* of them, not counted against pool_size: they do not come here */
 
     struct waiter *waiters; /* ring; positions run freely */

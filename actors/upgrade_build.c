@@ -30,6 +30,16 @@ static void build_numbers(const struct state_header *h)
         session_mock_secret_set(h->mock_secret.at);
 }
 
+/* Of one name there may be several over there: those that a reload has closed, with clients that
+ * are in transactions yet. Here they are one. */
+static void count_staying(struct building *b)
+{
+    for (size_t i = 0; i < b->d->pool_count; i++)
+        b->pools[i]->staying_told = 0;
+    for (size_t i = 0; i < b->d->pool_count; i++)
+        b->pools[i]->staying_told += (uint32_t)b->d->pools[i].staying;
+}
+
 /* Backends are handed out, their ends are watched, and pools look at what they have now. */
 static void wake_pools(struct building *b)
 {
@@ -47,9 +57,10 @@ static void wake_pools(struct building *b)
         watch_hangup(to->conn.fd, actor_id_of(&to->actor));
         actor_release(b->w, &to->actor);
     }
+    count_staying(b);
     for (size_t i = 0; i < b->d->pool_count; i++) {
         if (!b->pools[i]->removed)
-            pool_adopt_end(b->w, b->pools[i], (uint32_t)b->d->pools[i].staying,
+            pool_adopt_end(b->w, b->pools[i], b->pools[i]->staying_told,
                            b->d->pools[i].drains != 0);
         actor_tell_kind(b->w, actor_id_of(&b->pools[i]->actor), MSG_POOL_CONFIGURE);
     }

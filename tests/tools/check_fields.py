@@ -48,7 +48,7 @@ FIELDS = {
             scaling""",
         "made anew": """actor config effective backends count replaced extra mixed_deadlines permits
             evict_age_us reserve_wait_us effective_minimum alarm_us removed
-            staying_extra""",
+            staying_extra staying_told""",
         "begins as new": """hoping draining failures retry_us served_us connect_us warm_us returns""",
     },
     ("actors/ledger.h", "ledger_entry"): {
