@@ -683,7 +683,10 @@ static void *run(void *argument)
     else if (commit(&u, &why) == 0) {
         hand_over_sessions(&u);
         upgrade_test_point("moved", u.child.pid);
-        if (move_the_rest(&u) || !serve_again(&u)) {
+        bool moved = move_the_rest(&u);
+        if (moved || !serve_again(&u)) {
+            if (!moved)
+                cut_off();
             upgrade_test_point("bye", u.child.pid);
             end(&u);
             return NULL;
