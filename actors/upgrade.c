@@ -141,6 +141,7 @@ static void take_back(struct upgrade *u, const char *result, const char *reason)
     if (u->aside)
         listener_step_back(listeners[1]);
     hold_listeners(false);
+    upgrade_load_untold();
     upgrade_failed(result, reason);
     upgrade_reserve();
     if (returned != NULL)

@@ -47,6 +47,19 @@ static void tell_times(struct pool_shared *shared)
         histogram_total(&shared->times[kind], &shared->times_handed_over[kind]);
 }
 
+static void untell(void *context, struct pool_shared *shared)
+{
+    (void)context;
+    shared->handed_over = (struct pool_counters){0};
+    free(shared->times_handed_over);
+    shared->times_handed_over = NULL;
+}
+
+void upgrade_load_untold(void)
+{
+    directory_each(untell, NULL);
+}
+
 static void leave_backend(struct worker *w, struct pool *p, struct backend *b)
 {
     conn_abandon(w, &b->conn);

@@ -76,6 +76,9 @@ void upgrade_load_write(struct upgrade_load *load, struct state_writer *out,
 void upgrade_load_free(struct upgrade_load *load);
 /* On a worker, when they are another process's: closes and forgets what moved. */
 void upgrade_load_leave(struct worker *w, struct upgrade_load *load);
+/* No successor knows anything of this process's counters any more: the next one is told all of
+ * them. While no round is under way. */
+void upgrade_load_untold(void);
 
 /* What tells whether server connections of a pool could have been opened by this configuration. */
 enum { POOL_FINGERPRINT = 32 };

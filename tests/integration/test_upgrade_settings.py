@@ -123,6 +123,10 @@ def test_b02_guard_serves_again_when_the_successor_dies(upgrading):
     assert pooler.pid == again
     with pooler.doorman.client() as client:
         assert client.value("SELECT 4") == "4"
+    # Which is told all that was counted here, though the one that died was told a part.
+    pooler.doorman.wait_idle()
+    row, = pooler.doorman.admin("SHOW STATS")
+    assert int(row["total_xact_count"]) == 3
 
 
 def test_b02_guard_is_no_guard_against_an_end_that_is_meant(upgrading):
