@@ -651,6 +651,8 @@ static void end(struct upgrade *u)
     upgrade_status_get(&s);
     uint64_t bye[] = {s.sessions,          s.waiters, s.in_transaction,           s.backends,
                       s.longest_freeze_us, s.rounds,  clock_us() - u->started_us, remaining()};
+    if (u->aside && u->guard_until_us != 0) /* end_guard() has not come to it */
+        listener_stay_aside(listeners[1]);
     if (u->legacy) {
         log_info("migration sender: closing socket");
         upgrade_child_close(&u->child);
