@@ -117,6 +117,7 @@ struct session {
     bool copy_held : 1;       /* a ReadyForQuery is kept back, the client's or not */
     bool leaves_bare : 1;     /* and without anything that it has sent */
     bool rests : 1;           /* for that: nothing is read from it */
+    bool stays : 1;           /* but it cannot be described as such: it is served on here */
     bool leaves : 1;          /* SESSION_DRAIN: not to be ended, but to go to another process */
     bool copy_skips : 1;      /* if it is not, the client is to send a Sync before all else */
     bool migrated : 1;        /* it comes from PgDoorman 3.10 */

@@ -178,14 +178,20 @@ void session_pool_gone(struct worker *w, struct session *s, bool with_ready)
     session_fatal(w, s, "3D000", text, with_ready);
 }
 
+/* PgDoorman 3.10 would not take it, however long it rests (upgrade_load.c). */
+static bool unfit(const struct session *s)
+{
+    return s->stays || atomic_load(&s->shared->origin) != ORIGIN_STATIC;
+}
+
 /* True: it waits for a round. In session mode one with a backend goes on. */
 static bool rest(struct worker *w, struct session *s)
 {
     if (s->phase != SESSION_IDLE)
         return false;
     if (s->leaves_bare) {
-        if (s->in != NULL || s->begin_owed)
-            return false; /* to be served here; then it rests again */
+        if (s->in != NULL || s->begin_owed || unfit(s))
+            return false; /* to be served here; then it rests again, if it can leave at all */
         /* It may have sent more by now: then this comes too late, as it might everywhere. */
         s->rests = true;
         conn_recv_stop(w, &s->conn);
@@ -217,6 +223,7 @@ bool session_drained(struct worker *w, struct session *s)
 
 static void stay(struct worker *w, struct session *s)
 {
+    s->stays = false;
     if (!s->leaves)
         return;
     s->leaves = s->leaves_bare = s->rests = false;
@@ -233,6 +240,8 @@ void session_on_leave(struct worker *w, struct session *s, struct message *m)
         s->flags |= SESSION_DRAIN;
         s->leaves = true;
         s->leaves_bare = message_get_SESSION_LEAVE(m).how == LEAVING_BARE;
+        if (s->stays) /* it was found only as it rested */
+            s->rests = false;
         break;
     case LEAVING_ENDS:
         if (s->phase == SESSION_CANCEL)

@@ -18,12 +18,11 @@ enum {
     FINISH_US = 2000000, /* for the rest of a frame that is in the socket in part */
 };
 
-enum sent { SENT, SENT_LATER, SENT_BROKEN };
+enum sent { SENT, SENT_NOT, SENT_LATER, SENT_BROKEN };
 
 struct legacy_round {
     struct upgrade_child *child;
     struct upgrade_load load;
-    uint32_t refused; /* 3.10 cannot take them */
     bool broken;
 };
 
@@ -78,13 +77,23 @@ static enum sent send_frame(int link, struct bytes frame, int fd)
         return SENT_BROKEN;
     if (n < 0) /* no room; or too many descriptors are on their way */
         return SENT_LATER;
-    /* Whatever becomes of the rest, it may be another process's by now. */
-    if (!send_rest(link, (struct bytes){frame.at + n, frame.len - (size_t)n}))
-        log_error("migration send failed: the new process does not take all of a client");
-    return SENT;
+    if (send_rest(link, (struct bytes){frame.at + n, frame.len - (size_t)n}))
+        return SENT;
+    /* Nobody can make anything of a part: it ends with the link, and the client stays here. */
+    log_error("migration send failed: the new process does not take all of a client");
+    return SENT_BROKEN;
 }
 
-static enum sent send_session(struct legacy_round *r, struct session *s)
+/* 3.10 cannot take it, at rest or not: it is served here, and not looked at again. */
+static enum sent refuse(struct worker *w, struct legacy_round *r, struct session *s)
+{
+    s->stays = true;
+    r->load.left[UPGRADE_LEFT_UNFIT]++;
+    actor_tell(w, actor_id_of(&s->actor), MESSAGE(SESSION_LEAVE, .how = LEAVING_BARE));
+    return SENT_NOT;
+}
+
+static enum sent send_session(struct worker *w, struct legacy_round *r, struct session *s)
 {
     struct writer out;
     struct failure why;
@@ -98,8 +107,8 @@ static enum sent send_session(struct legacy_round *r, struct session *s)
         if (!out.failed)
             result = send_frame(r->child->migration, (struct bytes){out.at, out.len}, s->conn.fd);
     } else {
-        r->refused++;
-        log_debug(SESSION_LOG(s) "prepare_migration failed: %s", SESSION_ID(s), why.text);
+        log_warn(SESSION_LOG(s) "prepare_migration failed: %s", SESSION_ID(s), why.text);
+        result = refuse(w, r, s);
     }
     OPENSSL_cleanse(out.at, out.len);
     writer_free(&out);
@@ -116,14 +125,15 @@ static void send_clients(struct worker *w, void *context)
     uint64_t until_us = clock_us() + SENDING_US;
     size_t sent = 0;
 
-    (void)w;
     for (size_t i = 0; i < load->session_count && !r->broken; i++) {
         struct session *s = load->sessions[i];
 
         if (clock_us() >= until_us)
             break;
-        enum sent result = send_session(r, s);
+        enum sent result = send_session(w, r, s);
         r->broken = result == SENT_BROKEN;
+        if (result == SENT_LATER) /* nor would others find room */
+            break;
         if (result != SENT)
             continue;
         log_info(SESSION_LOG(s) "client %s migrated to new process", SESSION_ID(s),

@@ -153,6 +153,8 @@ static enum upgrade_reason judge_resting(const struct session *s)
     case SESSION_ADMIN: return UPGRADE_LEFT_STAYS;
     default: return UPGRADE_LEFT_TRANSACTION;
     }
+    if (s->stays)
+        return UPGRADE_LEFT_UNFIT;
     if (s->begin_owed)
         return UPGRADE_LEFT_TRANSACTION;
     if (atomic_load(&s->shared->origin) != ORIGIN_STATIC)

@@ -22,6 +22,7 @@
     X(TRANSACTION, "in a transaction")                        \
     X(STAYS, "on the console")                                \
     X(LOOKED_UP, "its user was looked up")                    \
+    X(UNFIT, "too large for the new process")                 \
     X(BACKEND_LOGIN, "server connection logging in")          \
     X(BACKEND_WORK, "server connection being cleaned or checked")
 enum upgrade_reason {

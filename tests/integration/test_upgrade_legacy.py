@@ -166,6 +166,24 @@ def test_b16_who_stays_too_long_is_told_so(old):
     assert [one["transaction"] for one in received(pooler) if one != "end"] == [0]
 
 
+def test_b16_whom_the_old_version_cannot_take_is_served_here(old):
+    """A name in its format has up to 65,535 bytes."""
+    pooler = old(general={"upgrade_linger": HOUR})
+    stays_here = pooler.doorman.client()
+    stays_here.send(wire.parse("n" * 65536, "SELECT 'kept'") + wire.sync())
+    stays_here.until_ready()
+    other = pooler.doorman.client()
+    pooler.request()
+    say(pooler, "listener released")
+    told_of(pooler, other)
+    for number in range(5):
+        assert stays_here.value("SELECT %d" % number) == str(number)
+    stays_here.send(wire.bind("", "n" * 65536) + wire.execute() + wire.sync())
+    assert wire.rows(stays_here.until_ready()) == [["kept"]]
+    stays_here.terminate()
+    pooler.follow()
+
+
 def test_b16_clients_of_the_unix_socket(old, tmp_path):
     """3.10 cannot take the socket over, and does not start beside it: ours makes way then."""
     pooler = old(unix=True)

@@ -25,7 +25,7 @@ FIELDS = {
         # is not kept; of a client from PgDoorman 3.10 that has not said anything it is forgotten
         # here that it may use TLS.
         "begins as new": """migrated replayed drained_bytes client_mark server_mark server_held_us
-            client_held_us capture leaves leaves_bare rests""",
+            client_held_us capture leaves leaves_bare rests stays""",
     },
     ("actors/backend.h", "backend"): {
         "written": """conn pool number pid key key_len address address_len created_us lifetime_us
