@@ -188,7 +188,7 @@ static void on_reloaded(struct worker *w, struct admin *admin, struct message *m
 
 static void next_tick(struct worker *w, struct actor *self)
 {
-    actor_alarm(w, actor_id_of(self), w->now_us + STATISTICS_WINDOW_US, 0);
+    actor_alarm(w, actor_id_of(self), w->now_us + STATISTICS_US, 0);
 }
 
 static void admin_receive(struct worker *w, struct actor *self, struct message *m)

@@ -249,7 +249,6 @@ void census_take_pools(struct worker *w, struct census *c, struct arena *arena);
 enum { VISIT_LIMIT_US = 50000, VISITS_PER_TURN = 256 };
 
 /* --- admin_statistics.c --- */
-enum { STATISTICS_WINDOW_US = 15000000 };
 /* Ends a window: what happened in it becomes the averages that SHOW tells. */
 void statistics_tick(void);
 

@@ -29,7 +29,7 @@ struct pool_counters pool_counters_sum(const struct pool_shared *shared)
 
 static uint64_t per_second(uint64_t now, uint64_t before)
 {
-    return (now - before) / (STATISTICS_WINDOW_US / 1000000);
+    return (now - before) / (STATISTICS_US / 1000000);
 }
 
 static uint64_t mean(uint64_t total, uint64_t count)

@@ -56,6 +56,9 @@ struct pool_counters {
 } __attribute__((aligned(CACHE_LINE)));
 
 /* What is measured of each pool. */
+/* The windows of averages, and of lines about pools in the log. */
+enum { STATISTICS_US = 15000000 };
+
 enum pool_time { TIME_QUERY, TIME_TRANSACTION, TIME_WAIT, TIME_CONNECT, TIME_KINDS };
 
 enum material_kind { MATERIAL_NONE, MATERIAL_PLAIN, MATERIAL_MD5, MATERIAL_KEYS, MATERIAL_PENDING };
@@ -69,6 +72,7 @@ struct pool_shared {
     _Atomic int origin;    /* enum pool_origin; written with the lock */
     _Atomic uint32_t
         clients; /* sessions that were looked up: their pool is kept (pools_dynamic.c) */
+    _Atomic uint32_t logged_in; /* sessions, of whatever kind */
 
     pthread_mutex_t lock;        /* guards what follows, up to the counters */
     struct pair_list *overlay;   /* startup parameters of a user that was looked up; NULL: none */
@@ -94,6 +98,7 @@ struct pool_shared {
     struct pool_counters *counters; /* one per worker */
     struct pool_counters previous;  /* at the last tick (admin only) */
     struct pool_counters average;
+    struct pool_counters told;          /* in the log's latest line about it (pool only) */
     struct histogram times[TIME_KINDS]; /* a shard per worker */
     uint64_t rolled_activity;           /* of the counters, at the last roll (daemon only) */
     uint32_t quiet_rolls;

@@ -12,7 +12,6 @@
 enum {
     BEAT_US = 250000,
     DRAIN_TELL_US = 1000000,
-    STATISTICS_US = 15000000,
     OVERDUE_MAX = 256, /* logins ended in one beat */
 };
 
@@ -165,7 +164,7 @@ static void beat(struct worker *w, struct root *r)
         r->roll_at_us = w->now_us + HISTOGRAM_SLOT_US;
     }
     if (w->now_us >= r->statistics_at_us) {
-        statistics_log(STATISTICS_US);
+        tell_pools(w, MSG_POOL_REPORT);
         r->statistics_at_us = w->now_us + STATISTICS_US;
     }
     if (w->now_us >= r->sweep_at_us) {

@@ -30,7 +30,5 @@ MUST_CHECK int signals_read(struct worker *w, struct failure *why);
 /* summary.c, statistics.c: what operators look for in the log. */
 void summary_log(const struct config *config);
 void warnings_log(const struct config *config);
-/* One line for each pool that had traffic since the last call. */
-void statistics_log(uint64_t period_us);
 
 #endif

@@ -36,6 +36,7 @@
     /* daemon, admin -> pool */                                                                    \
     X(POOL_CONFIGURE, F_U(unused))                                                                 \
     X(POOL_TICK,      F_U(unused))                                                                 \
+    X(POOL_REPORT,    F_U(unused))                                                                 \
     X(POOL_PAUSE,     F_U(unused))                                                                 \
     X(POOL_RESUME,    F_U(unused))                                                                 \
     X(POOL_RECONNECT, F_U(unused))                                                                 \

@@ -45,6 +45,7 @@ static void pool_receive(struct worker *w, struct actor *self, struct message *m
     case MSG_POOL_KEEP: pool_on_keep(w, p, m); break;
     case MESSAGE_ALARM: on_alarm(w, p, m); break;
     case MSG_POOL_TICK: pool_on_tick(w, p); break;
+    case MSG_POOL_REPORT: statistics_log(p); break;
     case MSG_POOL_COLLECT: pool_collect(w, p); break;
     case MESSAGE_START:
     case MSG_POOL_CONFIGURE: pool_on_configure(w, p); break;

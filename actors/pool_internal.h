@@ -115,6 +115,10 @@ void pool_configure_quietly(struct worker *w, struct pool *p);
 /* Nobody is served any more; it ends with its last backend. */
 void pool_close(struct worker *w, struct pool *p);
 
+/* --- statistics.c --- */
+/* A line in the log about the last STATISTICS_US, if the pool had clients in it. */
+void statistics_log(struct pool *p);
+
 /* --- pools_dynamic.c: pools that are there because auth_query has found their user --- */
 /* It is, and is not one any more; counts: as destroyed. */
 void pool_dynamic_begin(struct pool *p);

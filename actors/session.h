@@ -455,6 +455,12 @@ static inline bool session_answers_wait(const struct session *s)
 {
     return s->phase == SESSION_IDLE && s->conn.out_bytes > OUTPUT_HIGH;
 }
+/* It has logged in, or is no longer here. */
+static inline void session_in_pool(struct session *s, int by)
+{
+    if (s->shared != NULL)
+        atomic_fetch_add_explicit(&s->shared->logged_in, (uint32_t)by, memory_order_relaxed);
+}
 /* The process drains: at a message boundary the client is told and let go. */
 void session_drain(struct worker *w, struct session *s);
 enum session_leaving {

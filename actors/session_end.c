@@ -131,6 +131,7 @@ void session_maybe_exit(struct worker *w, struct session *s)
         return;
     if (s->flags & SESSION_LOGGED_IN) {
         cancel_forget((uint32_t)s->number, s->secret, actor_id_of(&s->actor));
+        session_in_pool(s, -1);
         log_end(w, s);
     }
     if (s->admitted)

@@ -234,6 +234,7 @@ static void settle_in(struct worker *w, struct session *s)
     session_go(s, SESSION_IDLE);
     cancel_register((uint32_t)s->number, s->secret, actor_id_of(&s->actor));
     s->flags |= SESSION_LOGGED_IN;
+    session_in_pool(s, 1);
     session_login_free(s);
     session_watch_limits(w, s);
 }

@@ -138,6 +138,7 @@ static void logged_in(struct worker *w, struct session *s, struct writer *out)
     put_writer(w, s, out);
     cancel_register((uint32_t)s->number, s->secret, actor_id_of(&s->actor));
     s->flags |= SESSION_LOGGED_IN;
+    session_in_pool(s, 1);
     s->query_us = w->now_us;
     log_connected(s);
     atomic_fetch_add(&app.connections_plain, 1);

@@ -1,61 +1,60 @@
 #define LOG_MODULE "pg_doorman::stats"
-#include "actors/daemon.h"
+#include "actors/pool_internal.h"
 
 #include "runtime/log.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
-
-/* What the counters stood at when they were last looked at. */
-struct seen {
-    struct seen *next;
-    const struct pool_shared *shared;
-    struct pool_counters at;
-};
-
-struct period {
-    uint64_t us;
-};
-
-static struct seen *all_seen; /* the daemon's alone */
-
-static struct seen *seen_of(const struct pool_shared *shared)
-{
-    for (struct seen *seen = all_seen; seen != NULL; seen = seen->next) {
-        if (seen->shared == shared)
-            return seen;
-    }
-    struct seen *seen = aligned_alloc(CACHE_LINE,
-                                      (sizeof *seen + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1));
-    INVARIANT(seen != NULL);
-    *seen = (struct seen){.next = all_seen, .shared = shared};
-    all_seen = seen;
-    return seen;
-}
 
 static double mean_ms(uint64_t us, uint64_t count)
 {
     return count == 0 ? 0 : (double)us / (double)count / 1000;
 }
 
-static void log_pool(void *context, struct pool_shared *shared)
-{
-    const struct period *period = context;
-    struct seen *seen = seen_of(shared);
-    struct pool_counters now = pool_counters_sum(shared);
-    struct pool_counters before = seen->at;
-    uint64_t queries = now.queries - before.queries;
-    uint64_t transactions = now.transactions - before.transactions;
-    uint64_t seconds = MAX(period->us / 1000000, (uint64_t)1);
+struct percentiles {
+    double p50, p90, p95, p99; /* milliseconds */
+};
 
-    seen->at = now;
-    if (queries == 0 && transactions == 0)
+static struct percentiles recent(const struct pool_shared *shared, enum pool_time kind)
+{
+    struct histogram_view view;
+
+    histogram_recent(&shared->times[kind], &view);
+    return (struct percentiles){
+        .p50 = (double)histogram_quantile(&view, 500) / 1000,
+        .p90 = (double)histogram_quantile(&view, 900) / 1000,
+        .p95 = (double)histogram_quantile(&view, 950) / 1000,
+        .p99 = (double)histogram_quantile(&view, 990) / 1000,
+    };
+}
+
+/* The shape of the line is as operators' tools read it (spec: metrics 6). */
+void statistics_log(struct pool *p)
+{
+    struct pool_shared *shared = p->shared;
+    struct pool_counters now = pool_counters_sum(shared);
+    struct pool_counters before = shared->told;
+    uint64_t seconds = STATISTICS_US / 1000000;
+    uint32_t clients = atomic_load_explicit(&shared->logged_in, memory_order_relaxed);
+    uint32_t active = p->count[BACKEND_LEASED];
+    uint32_t busy = active + p->waiting;
+
+    shared->told = now;
+    if (clients == 0 && now.queries == before.queries && now.transactions == before.transactions)
         return;
-    log_info("[%s@%s] qps=%" PRIu64 " tps=%" PRIu64 " | errors=%" PRIu64
-             " | query_ms avg=%.2f | xact_ms avg=%.2f | avg_wait=%.3fms",
-             shared->user, shared->database, queries / seconds, transactions / seconds,
-             now.errors - before.errors, mean_ms(now.query_us - before.query_us, queries),
-             mean_ms(now.transaction_us - before.transaction_us, transactions),
+    struct percentiles query = recent(shared, TIME_QUERY);
+    struct percentiles transaction = recent(shared, TIME_TRANSACTION);
+    struct percentiles wait = recent(shared, TIME_WAIT);
+    log_info("[%s@%s] qps=%" PRIu64 " tps=%" PRIu64
+             " | clients=%u active=%u idle=%u wait=%u | servers=%u active=%u idle=%u"
+             " | query_ms p50=%.2f p90=%.2f p95=%.2f p99=%.2f"
+             " | xact_ms p50=%.2f p90=%.2f p95=%.2f p99=%.2f"
+             " | wait_ms p50=%.2f p90=%.2f p95=%.2f p99=%.2f | avg_wait=%.3fms",
+             shared->user, shared->database, (now.queries - before.queries) / seconds,
+             (now.transactions - before.transactions) / seconds, clients, active,
+             clients - MIN(busy, clients), p->waiting, pool_size_now(p),
+             active + p->count[BACKEND_CLEANING], p->count[BACKEND_IDLE], query.p50, query.p90,
+             query.p95, query.p99, transaction.p50, transaction.p90, transaction.p95,
+             transaction.p99, wait.p50, wait.p90, wait.p95, wait.p99,
              mean_ms(now.wait_us - before.wait_us, now.waits - before.waits));
 }
 
@@ -82,11 +81,4 @@ void times_roll(void)
     struct histogram_view view;
 
     directory_each(roll, &view);
-}
-
-void statistics_log(uint64_t period_us)
-{
-    struct period period = {period_us};
-
-    directory_each(log_pool, &period);
 }

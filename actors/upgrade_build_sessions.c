@@ -177,6 +177,7 @@ static void join_pool(struct building *b, struct session *s, const struct state_
     if (p != NULL) {
         s->shared = p->shared;
         s->admitted = pools_stay(p);
+        session_in_pool(s, 1);
     }
     if (record->backend != 0) {
         attach_backend(b, s, record);

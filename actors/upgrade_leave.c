@@ -17,6 +17,8 @@ static void leave_session(struct worker *w, struct session *s)
     if (s->phase == SESSION_BOUND)
         app_count_lease(w, -1);
     cancel_forget((uint32_t)s->number, s->secret, actor_id_of(&s->actor));
+    if (s->flags & SESSION_LOGGED_IN)
+        session_in_pool(s, -1);
     s->backend = NULL;
     s->client = CLIENT_CLOSED;
     s->phase = SESSION_CLOSED;

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import threading
 import time
 
@@ -157,6 +158,16 @@ def sequence(postgres):
     postgres.run("DROP SEQUENCE turns", database="app")
 
 
+# What tools read of the log, every 15 s.
+WINDOW_LINE = re.compile(
+    r"\[trust_user@app\] qps=\d+ tps=\d+ \| clients=\d+ active=\d+ idle=\d+ wait=\d+ "
+    r"\| servers=\d+ active=\d+ idle=\d+ "
+    r"\| query_ms p50=\d+\.\d\d p90=\d+\.\d\d p95=\d+\.\d\d p99=\d+\.\d\d "
+    r"\| xact_ms p50=\d+\.\d\d p90=\d+\.\d\d p95=\d+\.\d\d p99=\d+\.\d\d "
+    r"\| wait_ms p50=\d+\.\d\d p90=\d+\.\d\d p95=\d+\.\d\d p99=\d+\.\d\d "
+    r"\| avg_wait=\d+\.\d\d\dms\n")
+
+
 def test_server_goes_away_under_five_hundred_waiting_clients(doorman, postgres, sequence):
     """Each is served or told within its deadline, in order, and the server is not stormed."""
     wait_s = (DOWN_S + 8) * PATIENCE
@@ -206,6 +217,7 @@ def test_server_goes_away_under_five_hundred_waiting_clients(doorman, postgres, 
     served = sorted(turns, key=turns.get)
     assert all(number - len(told) - place <= 8 for place, number in enumerate(served))
     pooler.wait_idle()
+    wait_until(lambda: WINDOW_LINE.search(pooler.log()), 25, "a line about the last 15 s")
 
 
 def test_returns_are_waited_for_when_that_is_quicker(doorman, postgres):

@@ -267,6 +267,15 @@ void check_nothing_left(void)
                  (unsigned long long)atomic_load(&statement_text_bytes));
 }
 
+static void check_nobody_counts(void *context, struct pool_shared *shared)
+{
+    uint32_t count = atomic_load(&shared->logged_in);
+
+    (void)context;
+    if (count != 0)
+        sim_fail("at rest %u clients of %s@%s are counted", count, shared->user, shared->database);
+}
+
 void check_at_rest(void)
 {
     uint32_t free_blocks = 0;
@@ -286,5 +295,6 @@ void check_at_rest(void)
     if (sim_near_open() != idle_found + lookup_connections)
         sim_fail("at rest %u descriptors are open for %u backends", sim_near_open(),
                  idle_found + lookup_connections);
+    directory_each(check_nobody_counts, NULL);
     check_lookup_at_rest();
 }
