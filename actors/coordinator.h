@@ -61,6 +61,7 @@ struct coordinator {
     size_t claim_room;
     bool withheld;   /* what is free was kept for the successor, when last looked at */
     actor_id asking; /* the pool that is being asked for a connection; 0: none */
+    const struct pool_shared *asking_for; /* NULL: for the reserve's sake */
     uint64_t tickets;
     uint64_t alarm_us;
     uint64_t evictions;

@@ -62,6 +62,7 @@ static bool ask(struct worker *w, struct coordinator *c, struct claim *donor,
     if (!actor_tell(w, donor->pool, m))
         return false;
     c->asking = donor->pool;
+    c->asking_for = taker == NULL ? NULL : taker->shared;
     return true;
 }
 
@@ -150,8 +151,10 @@ void coordinator_on_evicting(struct worker *w, struct coordinator *c, struct mes
         c->stale -= answer.how == EVICTED_STALE && c->stale > 0;
         claim->ask_us = answer.next_us;
         if (answer.how == EVICTED_NOW || answer.how == EVICTED_LATER)
-            log_info("[%s@%s] gives a connection to another user of the database, %u stay",
-                     claim->shared->user, claim->shared->database, remaining(claim));
+            log_info("[%s@%s] gives a connection to user %s, %u stay, %u are its minimum",
+                     claim->shared->user, claim->shared->database,
+                     c->asking_for == NULL ? "(none)" : c->asking_for->user, remaining(claim),
+                     claim->minimum);
         /* It may have more to give. */
         if (answer.how == EVICTED_NOW)
             claim->asked = false;

@@ -136,7 +136,7 @@ def test_idle_backend_of_another_user_is_evicted(capped):
         row = coordinator(pooler)
         assert (row["current"], row["evictions"], row["reserve_acq"]) == (2, 1, 0)
         assert sv(pooler, "one") == 1
-    wait_until(lambda: "[one@app] gives a connection to another user of the database, 1 stay"
+    wait_until(lambda: "[one@app] gives a connection to user two, 1 stay"
                in pooler.log(), 5, "a line in the log")
 
 
