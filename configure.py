@@ -34,7 +34,8 @@ HARDENED_LINK = ["-pie", "-pthread", "-Wl,-z,relro,-z,now", "-Wl,--as-needed"]
 DEBIAN_PACKAGES = [
     "gcc", "libc6-dev", "clang", "clang-format", "libclang-rt-14-dev", "llvm", "ninja-build",
     "python3", "liburing-dev", "android-libboringssl-dev", "libfyaml-dev", "libmsgpack-dev",
-    "postgresql", "postgresql-contrib", "pgbouncer", "python3-pytest", "python3-psycopg2",
+    "postgresql", "postgresql-contrib", "pgbouncer", "python3-pytest",
+    "python3-pytest-xdist", "python3-psycopg2",
     "python3-asyncpg", "python3-matplotlib", "python3-yaml",
     "systemd",  # for tests/integration/service_manager.py
     # for tests/drivers/

@@ -197,8 +197,9 @@ def read_junit(path):
     return counts, failed
 
 
-def run_pytest(engine, options, cases):
-    """Returns the exit status, or None if it took too long, and what read_junit() says."""
+def run_pytest(engine, options, cases, jobs=1):
+    """Returns the exit status, or None if it took too long, and what read_junit() says. Each job
+    has a PostgreSQL of its own, and takes one file after another."""
     environment = test_environment(options.builddir)
     environment["PG_DOORMAN_IO"] = engine
     environment["PYTHONPATH"] = TOP
@@ -206,6 +207,8 @@ def run_pytest(engine, options, cases):
         report = os.path.join(scratch, "report.xml")
         command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider",
                    "--junitxml=" + report, *cases]
+        if jobs > 1:
+            command += ["-n", str(jobs), "--dist", "loadfile"]
         if options.select:
             command += ["-k", options.select]
         status = run_group_aloud(command, options.seconds, engine, env=environment)
@@ -213,7 +216,7 @@ def run_pytest(engine, options, cases):
 
 
 def run_engine(engine, options):
-    status, counts, failed = run_pytest(engine, options, ["tests/integration"])
+    status, counts, failed = run_pytest(engine, options, ["tests/integration"], options.jobs)
     if status is None:
         say("integration on %s: no end within %d s" % (engine, options.seconds))
     if counts is None:
@@ -268,6 +271,8 @@ def main():
     add("--only", choices=["unit", "integration"])
     add("--engines", default=",".join(ENGINES), type=lambda text: text.split(","))
     add("--select", default="", help="unit: part of a file name; integration: pytest -k")
+    add("--jobs", default=2, type=int,
+        help="integration tests at a time, on each engine (%(default)s)")
     add("--seconds", default=1200, type=int, help="limit for one run of pytest")
     options = parser.parse_args()
     options.failed = []
