@@ -47,9 +47,24 @@ static void (*took_over)(void);
 static bool took_over_told;
 static _Atomic bool busy;
 static uint64_t announce_us; /* at the latest; 0: not to be told yet */
-/* There are workers, and therefore actors that can be told something. */
+/* Held by who needs workers, and actors that can be told something. */
 static pthread_mutex_t workers_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool workers_ended;
+
+/* True: there are workers, and will be until they are let go of. */
+static bool workers_keep(void)
+{
+    pthread_mutex_lock(&workers_lock);
+    if (!workers_ended)
+        return true;
+    pthread_mutex_unlock(&workers_lock);
+    return false;
+}
+
+static void workers_let_go(void)
+{
+    pthread_mutex_unlock(&workers_lock);
+}
 
 bool successor_wanted(void)
 {
@@ -318,7 +333,7 @@ static void note_adoption(struct upgrade_status *status, void *context)
 }
 
 /* The word has made it ours. From here on nothing can fail but the whole process. */
-static int adopt(struct arrival *a, struct failure *why)
+static int adopt_all(struct arrival *a, struct failure *why)
 {
     struct adoption adoption = {.arrival = a};
 
@@ -348,6 +363,15 @@ static int adopt(struct arrival *a, struct failure *why)
              adoption.built.backends, now_us - MIN(a->state.header.frozen_us, now_us));
     arrival_free(a, false);
     return 0;
+}
+
+static int adopt(struct arrival *a, struct failure *why)
+{
+    if (!workers_keep())
+        return fail(why, "this process ends");
+    int result = adopt_all(a, why);
+    workers_let_go();
+    return result;
 }
 
 static void note_left(struct upgrade_status *status, void *context)
@@ -395,10 +419,10 @@ static void tell_pools(int predecessor)
     if (!process_ended(predecessor, LAST_MS))
         log_debug("upgrade: the old process stays");
     io_close(predecessor);
-    pthread_mutex_lock(&workers_lock);
-    if (!workers_ended)
+    if (workers_keep()) {
         tell_alone();
-    pthread_mutex_unlock(&workers_lock);
+        workers_let_go();
+    }
 }
 
 /* The predecessor has gone, at whatever moment. What the word left to us is ours. */
@@ -416,7 +440,10 @@ static void survive(struct arrival *a)
     arrival_free(a, true);
     if (!took_over_told)
         log_warn("upgrade: the old process has died, this one serves");
-    tell_took_over();
+    if (workers_keep()) {
+        tell_took_over();
+        workers_let_go();
+    }
     upgrade_status_change(note_end, NULL);
 }
 
@@ -434,7 +461,12 @@ static int handle(struct arrival *a, struct handoff_packet *packet, struct failu
     case HANDOFF_FDS: return on_fds(a, packet, why);
     case HANDOFF_END: return on_end(a, packet, why);
     case HANDOFF_COMMIT: return a->complete ? adopt(a, why) : 0;
-    case HANDOFF_CANCEL: upgrade_cancel(packet); break;
+    case HANDOFF_CANCEL:
+        if (workers_keep()) {
+            upgrade_cancel(packet);
+            workers_let_go();
+        }
+        break;
     case HANDOFF_LEFT: upgrade_status_change(note_left, packet); break;
     case HANDOFF_BYE: finish(packet); return 1;
     case HANDOFF_ERROR:
