@@ -7,7 +7,8 @@ import signal
 import pytest
 
 import wire
-from pooler import BINARY, ROOT
+from pooler import BINARY, ROOT, pool, trust_user
+from postgres import PASSWORDS
 from test_upgrade_failures import replace, run_from_link
 from test_upgrade_settings import HOUR, say
 from upgrading import alive
@@ -180,6 +181,23 @@ def test_b16_whom_the_old_version_cannot_take_is_served_here(old):
         assert stays_here.value("SELECT %d" % number) == str(number)
     stays_here.send(wire.bind("", "n" * 65536) + wire.execute() + wire.sync())
     assert wire.rows(stays_here.until_ready()) == [["kept"]]
+    stays_here.terminate()
+    pooler.follow()
+
+
+def test_b16_user_that_was_looked_up_is_served_here(old, postgres):
+    """3.10 has no pool for it yet."""
+    lookup = {"query": "SELECT passwd FROM pg_shadow WHERE usename = $1", "user": "postgres",
+              "database": "app"}
+    pooler = old(pools={"app": pool(postgres, [trust_user()], unix=True, auth_query=lookup)},
+                 general={"upgrade_linger": HOUR})
+    stays_here = pooler.doorman.client(user="md5_user", password=PASSWORDS["md5_user"])
+    other = pooler.doorman.client()
+    pooler.request()
+    say(pooler, "listener released")
+    told_of(pooler, other)
+    for number in range(5):
+        assert stays_here.value("SELECT %d" % number) == str(number)
     stays_here.terminate()
     pooler.follow()
 
