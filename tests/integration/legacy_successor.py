@@ -191,7 +191,7 @@ def main():
     link = socket.socket(fileno=link_fd)
     wait = selectors.DefaultSelector()
     for one, data in ((listener, "listener"), (link, "link"), (local, "listener")):
-        if one is not None:
+        if one is not None and (data != "link" or os.environ.get("LEGACY_READS") != "0"):
             wait.register(one, selectors.EVENT_READ, data)
     os.write(ready, b"\1")
     os.close(ready)

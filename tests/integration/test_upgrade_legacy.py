@@ -202,6 +202,20 @@ def test_b16_user_that_was_looked_up_is_served_here(old, postgres):
     pooler.follow()
 
 
+def test_b16_client_of_which_only_a_part_was_sent_stays(old):
+    """The new process reads nothing, and the socket has no room for a million bytes."""
+    pooler = old(environment={"LEGACY_READS": "0"}, general={"upgrade_linger": HOUR})
+    client = pooler.doorman.client()
+    client.send(wire.parse("large", "SELECT 'kept' --" + "x" * 1000000) + wire.sync())
+    client.until_ready()
+    pooler.request()
+    say(pooler, "does not take all of a client")
+    for number in range(3):
+        assert client.value("SELECT %d" % number) == str(number)
+    client.terminate()
+    pooler.follow()
+
+
 def test_b16_clients_of_the_unix_socket(old, tmp_path):
     """3.10 cannot take the socket over, and does not start beside it: ours makes way then."""
     pooler = old(unix=True)
