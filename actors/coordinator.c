@@ -157,12 +157,13 @@ static void on_join(struct worker *w, struct coordinator *c, struct message *m)
     struct claim *claim = claim_of(c, m, join.term);
 
     if (claim == NULL) {
-        char user[256];
+        char *user = strndup((const char *)join.user.at, join.user.len);
 
-        snprintf(user, sizeof user, "%.*s", (int)join.user.len, (const char *)join.user.at);
+        INVARIANT(user != NULL);
         claim = claim_add(c);
         claim->pool = m->sender;
         claim->shared = directory_find(c->shared->database, user);
+        free(user);
         INVARIANT(claim->shared != NULL);
         claim->term = join.term;
         claim->held = (uint32_t)join.held;

@@ -152,8 +152,9 @@ static bool rest_is_over(const struct upgrade *u, uint64_t *emptied_us)
     if (now_us < u->deadline_us)
         return false;
     log_error(
-        "Graceful shutdown timed out. %u %s remain (%u in transactions), closing forcibly: %s",
-        remaining(), CLIENTS(remaining()), app_leases(), status.left_reasons);
+        "Graceful shutdown timed out. %u %s remain (%u in transactions), closing forcibly%s%s",
+        remaining(), CLIENTS(remaining()), app_leases(), status.left_reasons[0] == '\0' ? "" : ": ",
+        status.left_reasons);
     upgrade_cut_off();
     return true;
 }

@@ -82,6 +82,14 @@ def wait_home(pooler, current=None):
 # ---- the cap, the reserve
 
 
+def test_name_of_a_user_may_be_long(doorman):
+    name = "u" * 300
+    pooler = doorman(max_db_connections=2, user={"username": name, "server_username": "trust_user"})
+    with pooler.client(user=name) as client:
+        assert client.value("SELECT 1") == "1"
+    assert coordinator(pooler)["current"] == 1
+
+
 def test_beyond_the_cap_is_an_error_that_names_database_and_limit(capped):
     pooler = capped((5,), max_db_connections=2, reserve_pool_timeout=500)
     with holding(pooler, "one", 2), pooler.client(user="one") as third:
