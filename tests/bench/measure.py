@@ -56,7 +56,7 @@ def cpu_between(before, after):
     return sum(ns - before[0].get(path, 0) for path, ns in after[0].items())
 
 
-def pss_bytes(pid):
+def own_bytes(pid):
     total = 0
     for p in family(pid):
         with open(f"/proc/{p}/smaps_rollup", encoding="ascii") as f:
@@ -269,7 +269,7 @@ def memory_of_idle(target, counts):
     if warm["errors"]:
         raise Failure("; ".join(warm["errors"]))
     time.sleep(0.3)
-    base = pss_bytes(target.process.pid)
+    base = own_bytes(target.process.pid)
     clients = []
     results = []
     try:
@@ -277,7 +277,7 @@ def memory_of_idle(target, counts):
             while len(clients) < count:
                 clients.append(IdleClient(target))
             time.sleep(0.5)
-            results.append((count, (pss_bytes(target.process.pid) - base) / count))
+            results.append((count, (own_bytes(target.process.pid) - base) / count))
     finally:
         for client in clients:
             client.close()

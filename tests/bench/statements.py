@@ -165,14 +165,14 @@ async def fill(options, target, name):
     first = [await Client.open(target.port) for _ in range(50)]
     for client in first:  # what is needed once: backends, texts, buffers
         await client.send(batch)
-    start = measure.pss_bytes(target.process.pid)
+    start = measure.own_bytes(target.process.pid)
     clients = [await Client.open(target.port) for _ in range(options.clients)]
-    idle = measure.pss_bytes(target.process.pid)
+    idle = measure.own_bytes(target.process.pid)
     began = time.monotonic()
     for client in clients:
         await client.send(batch)
     seconds = time.monotonic() - began
-    full = measure.pss_bytes(target.process.pid)
+    full = measure.own_bytes(target.process.pid)
     count = options.clients * options.statements
     say("%-8s %7d clients x %d: %6.0f bytes per idle client, %5.1f per client and statement "
         "(%.0f MB), %.0f Parse/s"

@@ -469,12 +469,12 @@ def test_disasters_leak_neither_descriptors_nor_memory(doorman, postgres, table)
         pooler.wait_no_clients()
 
     round_of_disasters()
-    descriptors, memory = pooler.descriptors(), pooler.pss_bytes()
+    descriptors, memory = pooler.descriptors(), pooler.own_bytes()
     round_of_disasters()
     round_of_disasters()
     wait_until(lambda: pooler.descriptors() <= descriptors + 3, 5, "descriptors to be given back")
     if not SANITIZED:
-        assert pooler.pss_bytes() < memory + (2 << 20)
+        assert pooler.own_bytes() < memory + (2 << 20)
     at_rest(pooler)
 
 

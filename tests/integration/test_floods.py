@@ -87,7 +87,7 @@ def test_connections_that_go_no_further(pooler, sent):
 def test_hundred_clients_that_do_not_read(doorman):
     """Each is owed 50 MB: what waits for it in the pooler is bounded."""
     pooler = doorman(pool_size=40)
-    before = pooler.pss_bytes()
+    before = pooler.own_bytes()
     slow = []
     for _ in range(100):
         client = pooler.wire(receive_buffer=4096).login()
@@ -96,7 +96,7 @@ def test_hundred_clients_that_do_not_read(doorman):
     wait_until(lambda: [row["wait"] for row in pooler.admin("SHOW CLIENTS")].count("write") >= 40,
                20, "forty of them to be owed something")
     if not SANITIZED:
-        assert pooler.pss_bytes() < before + (40 << 20)
+        assert pooler.own_bytes() < before + (40 << 20)
     for client in slow:
         client.reset()
     with pooler.client() as other:
@@ -135,13 +135,13 @@ def test_statements_and_portals_under_ever_new_names(pooler):
             client.send(b"".join(parse("s%d" % n, "SELECT 1") + bind("p%d" % n, "s%d" % n)
                                  + close("S", "s%d" % n) for n in range(base, base + 5000)), sync())
             client.until_ready()
-        middle = pooler.pss_bytes()
+        middle = pooler.own_bytes()
         for base in range(0, 50000, 5000):
             client.send(b"".join(parse("t%d" % n, "SELECT 1") + bind("q%d" % n, "t%d" % n)
                                  + close("S", "t%d" % n) for n in range(base, base + 5000)), sync())
             client.until_ready()
         if not SANITIZED:
-            assert pooler.pss_bytes() < middle + (4 << 20)
+            assert pooler.own_bytes() < middle + (4 << 20)
 
 
 @pytest.mark.parametrize("asked, told", [(parse("a", "SELECT 1") + close("S", "a"), "13"),

@@ -203,11 +203,11 @@ def test_pipelined_queries_are_not_hoarded(pooler):
     client = pooler.client()
     for _ in range(70):
         client.send(query("SELECT pg_sleep(0.2)"))
-    before = pooler.pss_bytes()
+    before = pooler.own_bytes()
     sent = push_for(client, query("SELECT '%s'" % ("x" * 1000)) * 1000, 100)
     assert sent < 40 << 20
     if not SANITIZED:
-        assert pooler.pss_bytes() < before + (4 << 20)
+        assert pooler.own_bytes() < before + (4 << 20)
     client.reset()
     pooler.wait_idle(30)
 

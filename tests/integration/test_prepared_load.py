@@ -109,9 +109,9 @@ def test_memory_of_clients_with_100_statements_each(doorman, name):
     async def measure():
         idle = await with_statements(pooler.address, clients, sync())
         opened = await with_statements(pooler.address, 1, batch)  # the backends' share
-        before = pooler.pss_bytes()
+        before = pooler.own_bytes()
         opened += await with_statements(pooler.address, clients, batch)
-        after = pooler.pss_bytes()
+        after = pooler.own_bytes()
         interner = {r["kind"]: r for r in pooler.admin("SHOW INTERNER")}
         row, = pooler.admin("SHOW POOLS_MEMORY")
         for client in idle + opened:

@@ -34,7 +34,7 @@ def test_thousands_of_idle_clients_and_a_busy_one(doorman, request):
         for _ in range(200):  # what is allocated once is there before the first reading
             with pooler.client() as early:
                 early.value("SELECT 1")
-        before = pooler.pss_bytes()
+        before = pooler.own_bytes()
         clients = [pooler.client() for _ in range(count)]
         try:
             for number, client in enumerate(clients):
@@ -47,7 +47,7 @@ def test_thousands_of_idle_clients_and_a_busy_one(doorman, request):
             while time.monotonic() - began < 1:
                 busy.value("SELECT 1")
                 turns += 1
-            after = pooler.pss_bytes()
+            after = pooler.own_bytes()
             each = (after - before) / count
             report = ("%d idle clients: %.0f bytes PSS each (%d KiB -> %d KiB); "
                       "the busy one: %d transactions/s"
@@ -68,14 +68,14 @@ def test_client_that_does_not_read_does_not_grow_the_pooler(doorman, postgres):
     pooler = doorman(pool_size=2, general={"proxy_copy_data_timeout": "60s"})
     with pooler.client() as warm:
         warm.value("SELECT repeat('x', 3000000)")
-    before = pooler.pss_bytes()
+    before = pooler.own_bytes()
     with pooler.wire(receive_buffer=4096) as client:
         client.login()
         client.send(query("SELECT repeat('x', 1000) FROM generate_series(1, 200000)"))
         wait_until(lambda: postgres.backends("wait_event = 'ClientWrite'"), 15,
                    "PostgreSQL to be held up by the reader")
         if not SANITIZED:
-            assert pooler.pss_bytes() < before + 4 * MEGABYTE
+            assert pooler.own_bytes() < before + 4 * MEGABYTE
         with pooler.client() as other:
             assert other.value("SELECT 'not held up'") == "not held up"
         messages = client.until_ready()
@@ -86,7 +86,7 @@ def test_large_row_to_a_slow_reader_is_streamed(doorman):
     pooler = doorman(pool_size=1)
     with pooler.client() as warm:
         warm.value("SELECT repeat('x', 3000000)")
-    before = pooler.pss_bytes()
+    before = pooler.own_bytes()
     with pooler.wire(receive_buffer=65536) as client:
         client.login()
         client.send(query("SELECT repeat('x', 40000000)"))
@@ -95,7 +95,7 @@ def test_large_row_to_a_slow_reader_is_streamed(doorman):
         for part in range(40):
             assert client.take(1000000) == b"x" * 1000000
             if not SANITIZED:
-                assert pooler.pss_bytes() < before + 8 * MEGABYTE
+                assert pooler.own_bytes() < before + 8 * MEGABYTE
         assert wire.types(client.until_ready()) == "CZ"
 
 
@@ -105,13 +105,13 @@ def test_idle_client_does_not_remember_its_largest_message(doorman):
     text = "x" * (5 * MEGABYTE)
     with pooler.client() as warm:
         warm.value("SELECT '%s'" % text)
-    before = pooler.pss_bytes()
+    before = pooler.own_bytes()
     clients = [pooler.client() for _ in range(30)]
     for client in clients:
         assert client.value("SELECT '%s'" % text) == text
     try:
         if not SANITIZED:
-            wait_until(lambda: pooler.pss_bytes() < before + 16 * MEGABYTE, 5,
+            wait_until(lambda: pooler.own_bytes() < before + 16 * MEGABYTE, 5,
                        "the buffers to be given back")
     finally:
         for client in clients:

@@ -339,11 +339,11 @@ def test_row_35_memory_of_half_messages_is_given_back(doorman):
 def test_row_36_idle_clients_keep_nothing_of_large_messages(doorman):
     pooler = doorman(pool_size=4)
     clients = [pooler.client() for _ in range(100)]
-    before = pooler.pss_bytes()
+    before = pooler.own_bytes()
     for client in clients:
         client.send(query("SELECT length('%s')" % ("x" * 2000000)))
         assert wire.rows(client.until_ready()) == [["2000000"]]
-    assert pooler.pss_bytes() - before < 20 << 20
+    assert pooler.own_bytes() - before < 20 << 20
     for client in clients:
         client.close()
 

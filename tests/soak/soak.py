@@ -187,7 +187,7 @@ def check(load, workers, postgres, before):
     pooler = load.pooler
     assert not load.problems, "\n".join(load.problems[:5])
     wait_at_rest(pooler)
-    after = pooler.descriptors(), pooler.pss_bytes()
+    after = pooler.descriptors(), pooler.own_bytes()
     check_leaks(pooler, before, after)
     wait_until(lambda: not postgres.backends("state <> 'idle'", "app"), 20,
                "all backends to be idle")
@@ -212,7 +212,7 @@ def soak(postgres, engine, seconds):
             workers = run_load(load, postgres, min(seconds / 4, 20), "first")
             assert not load.problems, "\n".join(load.problems[:5])
             wait_at_rest(pooler)
-            before = pooler.descriptors(), pooler.pss_bytes()
+            before = pooler.descriptors(), pooler.own_bytes()
 
             load.stop.clear()
             more = run_load(load, postgres, seconds * 3 / 4, "then")
