@@ -92,9 +92,6 @@ void upgrade_cancel(const struct handoff_packet *packet)
 /* Nothing has happened but that time has passed; unless they were lost. */
 static void take_back(struct upgrade *u, const char *result, const char *reason)
 {
-    char text[640];
-    struct failure unheard;
-
     atomic_store(&child_pid, 0);
     upgrade_kill(&u->child);
     if (u->aside)
@@ -105,13 +102,21 @@ static void take_back(struct upgrade *u, const char *result, const char *reason)
     upgrade_reserve();
     if (returned != NULL)
         returned();
-    snprintf(text, sizeof text, "upgrade failed: %s", reason);
+    u->lost = strcmp(result, "lost") == 0;
+    snprintf(u->reason, sizeof u->reason, "%s", reason);
+}
+
+static void say_failed(const struct upgrade *u)
+{
+    char text[640];
+    struct failure unheard;
+
+    snprintf(text, sizeof text, "upgrade failed: %s", u->reason);
     if (notify_serving(text, &unheard) != 0)
         log_warn("sd_notify READY failed: %s", unheard.text);
     log_error("upgrade failed, %s: %s",
-              strcmp(result, "lost") == 0 ? "and the clients that had moved are lost"
-                                          : "nothing has changed",
-              reason);
+              u->lost ? "and the clients that had moved are lost" : "nothing has changed",
+              u->reason);
 }
 
 /* --- moving --- */
@@ -263,7 +268,9 @@ static void *run(void *argument)
             return NULL;
         }
     }
+    /* In this order: who hears of it may ask again at once. */
     atomic_store(&running, false);
+    say_failed(&u);
     upgrade_reload_now();
     return NULL;
 }

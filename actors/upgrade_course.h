@@ -21,6 +21,8 @@ struct upgrade {
     struct upgrade_status told; /* what the successor knows of who is left */
     bool legacy;                /* the successor is PgDoorman 3.10 */
     bool aside;                 /* and the Unix socket has made way for its own */
+    char reason[512];           /* for which it has failed */
+    bool lost;                  /* with the clients that had moved */
     bool alone;                 /* and it has gone */
 };
 

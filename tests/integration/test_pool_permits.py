@@ -158,7 +158,8 @@ def test_reserve_that_was_given_back_is_of_use_again(capped):
                    "the reserve to be free")
         with holding(pooler, "three", 1):
             row = coordinator(pooler)
-            assert (row["reserve_used"], row["reserve_acq"], row["current"]) == (1, 2, 3)
+            assert (row["reserve_used"], row["current"]) == (1, 3)
+            assert row["reserve_acq"] >= 2  # more, if it rested long between login and query
 
 
 def test_vanished_clients_of_two_users_leave_a_capped_database_usable(doorman, postgres):
